@@ -1,1 +1,6 @@
 //! keelson-schemas
+pub mod histogram;
+pub mod limits;
+pub mod slice;
+pub mod telemetry;
+pub mod totals;
