@@ -1,0 +1,62 @@
+//! What a type must be to cross the bus, and the table of all that do.
+
+use schemars::{JsonSchema, Schema};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A body that crosses the bus. Its bytes are described by [`crate::codec`], its headers by [`crate::envelope`].
+pub trait Message: Serialize + DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    /// The CloudEvents type, e.g. `keelson.steward.redrive.v1`. Adding an optional field keeps the version; any change
+    /// after which an old body no longer decodes to the same meaning is a new type with the next version.
+    const TYPE: &'static str;
+
+    /// One body with every field set, from which the golden fixture and the published examples are made.
+    fn example() -> Self;
+}
+
+/// A message that asks one worker to do something.
+pub trait Command: Message {
+    /// The worker that owns the command: the third token of its subject.
+    const WORKER: &'static str;
+    /// What is to be done, in the imperative: the fourth token of its subject.
+    const VERB: &'static str;
+}
+
+/// A message type as data, for tests and generated documentation.
+#[derive(Clone, Copy)]
+pub struct MessageType {
+    /// The CloudEvents type.
+    pub name: &'static str,
+    /// Its JSON Schema (draft 2020-12).
+    pub schema: fn() -> Schema,
+    /// The example as MessagePack, the way it is written.
+    pub example_msgpack: fn() -> Result<Vec<u8>, crate::codec::EncodeError>,
+    /// The example as JSON, the way a person writes it.
+    pub example_json: fn() -> Result<serde_json::Value, serde_json::Error>,
+    /// Decodes a body of this type and gives it back as JSON, so that types can be compared without being known.
+    pub decode_to_json: fn(content_type: Option<&str>, body: &[u8]) -> Result<serde_json::Value, String>,
+}
+
+impl MessageType {
+    /// The entry of `M`.
+    pub const fn of<M: Message>() -> Self {
+        Self {
+            name: M::TYPE,
+            schema: || schemars::schema_for!(M),
+            example_msgpack: || crate::codec::encode(&M::example()),
+            example_json: || serde_json::to_value(M::example()),
+            decode_to_json: |content_type, body| {
+                let message: M =
+                    crate::codec::decode(content_type, body).map_err(|error| error.to_string())?;
+                serde_json::to_value(message).map_err(|error| error.to_string())
+            },
+        }
+    }
+}
+
+/// Every message that crosses the bus. A new message is a type with [`Message`] and one line here;
+/// `UPDATE_FIXTURES=1 cargo test -p keelson-schemas` then writes its fixture and its schema.
+pub const ALL: &[MessageType] = &[
+    MessageType::of::<crate::dead_letter::DeadLetter>(),
+    MessageType::of::<crate::dead_letter::Redrive>(),
+    MessageType::of::<crate::operation::OperationRecord>(),
+];
