@@ -1,8 +1,8 @@
 //! The bounds of what is accepted, in one place: the ingress refuses what passes them, the workers refuse it again.
 
-/// Samples in one telemetry batch. At the worst every sample is a cell of its own in a slice (some 40 bytes), which then stays well
+/// Samples in one telemetry batch. At the worst every sample is a cell of its own in a slice (some 90 bytes), and the slice must stay
 /// below the server's `max_payload` of 8 MiB.
-pub const MAX_SAMPLES_PER_BATCH: usize = 50_000;
+pub const MAX_SAMPLES_PER_BATCH: usize = 20_000;
 /// A request body, as sent and after decompression.
 pub const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// How far ahead of the clock a sample may be: clocks differ, but a wrong unit (µs for ms) must not pass.

@@ -1,1 +1,4 @@
-//! keelson-metrics
+//! m
+mod delta;
+mod totals;
+mod windows;

@@ -1,0 +1,435 @@
+//! The totals of a partition: the fold of its slices.
+//!
+//! Slices are applied in the order of their ranges and each exactly once; a range that was applied before is passed over, and a gap is an error. The same function applies a
+//! slice that was cut a moment ago and one that is read back after a crash.
+
+use std::hash::Hash;
+
+use keelson_schemas::limits::OVERFLOW;
+use keelson_schemas::slice::{Cell, ServiceSlice, Slice};
+use keelson_schemas::telemetry::{DbSeries, HttpSeries};
+use keelson_schemas::totals::{DbTotal, HttpTotal, InstanceReading, PartitionTotals, ServiceTotals};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+/// Series a checkpoint chunk. At the worst a series takes some 7 kB (a long route and every bucket in use), so that a chunk stays within 512 KiB.
+const SERIES_PER_CHUNK: usize = 64;
+/// Folded names that are kept, a service.
+const FOLDED_NAMES: usize = 10;
+
+/// Everything that was ever counted in one partition.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Which making of the telemetry stream `through` belongs to.
+    stream: u64,
+    through: u64,
+    rejected: u64,
+    services: Vec<Service>,
+    by_name: FxHashMap<String, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    totals: ServiceTotals,
+    http: Index<HttpSeries>,
+    db: Index<DbSeries>,
+    changed: FxHashSet<Part>,
+}
+
+/// Where each series is among the totals, and how many of them count against the bound.
+#[derive(Debug)]
+pub(crate) struct Index<S> {
+    places: FxHashMap<S, usize>,
+    bounded: usize,
+}
+
+/// What of a service a checkpoint chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Part {
+    /// Tally, instances, folded names: small and changed by every slice.
+    Rest,
+    /// Series of requests from 64 times this.
+    Http(usize),
+    /// Series of database calls from 64 times this.
+    Db(usize),
+}
+
+/// A piece of a checkpoint.
+#[derive(Debug, PartialEq)]
+pub struct Chunk {
+    /// What it is a piece of, the same in every checkpoint: `3.http.0`.
+    pub name: String,
+    /// Its content, or none when it is as the checkpoint before has it.
+    pub content: Option<ServiceTotals>,
+}
+
+/// A slice that does not follow what was applied before.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the slice begins after sequence {after}, and the totals reach {through}: slices are missing between them"
+)]
+pub struct Gap {
+    /// Where the totals reach.
+    pub through: u64,
+    /// Where the slice begins.
+    pub after: u64,
+}
+
+impl Totals {
+    /// The totals that a checkpoint holds. `chunks` are in the order in which [`Totals::chunks`] gave them.
+    #[must_use]
+    pub fn restore(stream: u64, through: u64, rejected: u64, chunks: Vec<ServiceTotals>) -> Self {
+        let mut totals = Self { stream, through, rejected, ..Self::default() };
+        for chunk in chunks {
+            let slot = totals.slot(&chunk.service);
+            totals.services[slot].restore(chunk);
+        }
+        totals
+    }
+
+    /// The sequence up to which everything is counted.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.through
+    }
+
+    /// Which making of the telemetry stream [`Totals::through`] belongs to; zero before the first slice.
+    #[must_use]
+    pub fn stream(&self) -> u64 {
+        self.stream
+    }
+
+    /// Messages that were dead-lettered.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Adds a slice; answers whether it was new.
+    ///
+    /// # Errors
+    /// It leaves a gap.
+    pub fn apply(&mut self, slice: &Slice) -> Result<bool, Gap> {
+        let through = if slice.stream == self.stream { self.through } else { 0 };
+        if slice.stream < self.stream || slice.through <= through {
+            return Ok(false);
+        }
+        if slice.after != through {
+            return Err(Gap { through, after: slice.after });
+        }
+        self.stream = slice.stream;
+        self.through = slice.through;
+        self.rejected += slice.rejected;
+        for service in &slice.services {
+            let slot = self.slot(&service.service);
+            self.services[slot].apply(service);
+        }
+        Ok(true)
+    }
+
+    /// What is known of a service, for deciding what may be new.
+    #[must_use]
+    pub fn known(&self, service: &str) -> Known<'_> {
+        Known(self.by_name.get(service).map(|slot| &self.services[*slot]))
+    }
+
+    /// Whether the service was seen before.
+    #[must_use]
+    pub fn knows(&self, service: &str) -> bool {
+        self.by_name.contains_key(service)
+    }
+
+    /// The totals as they are told.
+    #[must_use]
+    pub fn export(&self, partition: u16, epoch: u64) -> PartitionTotals {
+        PartitionTotals {
+            partition,
+            epoch,
+            through: self.through,
+            rejected: self.rejected,
+            services: self.services.iter().map(|service| service.totals.clone()).collect(),
+        }
+    }
+
+    /// All chunks of a checkpoint, with the content of those that changed since the last call of [`Totals::checkpointed`].
+    #[must_use]
+    pub fn chunks(&self) -> Vec<Chunk> {
+        let services = self.services.iter().enumerate();
+        services.flat_map(|(slot, service)| service.chunks(slot)).collect()
+    }
+
+    /// Notes that the chunks of the last [`Totals::chunks`] are kept.
+    pub fn checkpointed(&mut self) {
+        for service in &mut self.services {
+            service.changed.clear();
+        }
+    }
+
+    fn slot(&mut self, service: &str) -> usize {
+        if let Some(slot) = self.by_name.get(service) {
+            return *slot;
+        }
+        let slot = self.services.len();
+        self.by_name.insert(service.to_owned(), slot);
+        self.services.push(Service { totals: ServiceTotals::named(service), ..Service::default() });
+        slot
+    }
+}
+
+/// What is known of a service, or that nothing is.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a>(Option<&'a Service>);
+
+impl Known<'_> {
+    /// Series of requests that count against the bound.
+    #[must_use]
+    pub fn http_series(&self) -> usize {
+        self.0.map_or(0, |service| service.http.bounded)
+    }
+
+    /// Whether the series of requests is known.
+    #[must_use]
+    pub fn has_http(&self, series: &HttpSeries) -> bool {
+        self.0.is_some_and(|service| service.http.places.contains_key(series))
+    }
+
+    /// Series of database calls that count against the bound.
+    #[must_use]
+    pub fn db_series(&self) -> usize {
+        self.0.map_or(0, |service| service.db.bounded)
+    }
+
+    /// Whether the series of database calls is known.
+    #[must_use]
+    pub fn has_db(&self, series: &DbSeries) -> bool {
+        self.0.is_some_and(|service| service.db.places.contains_key(series))
+    }
+
+    /// Instances with a reading.
+    #[must_use]
+    pub fn instances(&self) -> usize {
+        self.0.map_or(0, |service| service.totals.hosts.len())
+    }
+
+    /// Whether the instance has a reading.
+    #[must_use]
+    pub fn has_instance(&self, instance: &str) -> bool {
+        self.0.is_some_and(|service| service.totals.hosts.iter().any(|host| host.instance == instance))
+    }
+}
+
+impl Service {
+    fn apply(&mut self, slice: &ServiceSlice) {
+        self.changed.insert(Part::Rest);
+        self.totals.tally.add(slice.tally);
+        for delta in &slice.http {
+            let at = self.http.entry(&mut self.totals.http, &delta.series, http_total);
+            self.changed.insert(Part::Http(at / SERIES_PER_CHUNK));
+            delta.cells.iter().for_each(|cell| add_request(&mut self.totals.http[at], cell));
+        }
+        for delta in &slice.db {
+            let at = self.db.entry(&mut self.totals.db, &delta.series, db_total);
+            self.changed.insert(Part::Db(at / SERIES_PER_CHUNK));
+            delta.cells.iter().for_each(|cell| add_call(&mut self.totals.db[at], cell));
+        }
+        slice.hosts.iter().for_each(|host| keep_newest(&mut self.totals.hosts, host));
+        keep_last(&mut self.totals.folded, &slice.folded);
+    }
+
+    fn restore(&mut self, chunk: ServiceTotals) {
+        let is_rest = chunk.http.is_empty() && chunk.db.is_empty();
+        for total in chunk.http {
+            let at = self.http.entry(&mut self.totals.http, &total.series, http_total);
+            self.totals.http[at] = total;
+        }
+        for total in chunk.db {
+            let at = self.db.entry(&mut self.totals.db, &total.series, db_total);
+            self.totals.db[at] = total;
+        }
+        if is_rest {
+            self.totals.tally = chunk.tally;
+            self.totals.hosts = chunk.hosts;
+            self.totals.folded = chunk.folded;
+        }
+    }
+
+    fn chunks(&self, slot: usize) -> impl Iterator<Item = Chunk> + '_ {
+        let http = (0..self.totals.http.len().div_ceil(SERIES_PER_CHUNK)).map(Part::Http);
+        let db = (0..self.totals.db.len().div_ceil(SERIES_PER_CHUNK)).map(Part::Db);
+        std::iter::once(Part::Rest).chain(http).chain(db).map(move |part| Chunk {
+            name: format!("{slot}.{}", part.name()),
+            content: self.changed.contains(&part).then(|| self.part(part)),
+        })
+    }
+
+    fn part(&self, part: Part) -> ServiceTotals {
+        let mut content = ServiceTotals::named(&self.totals.service);
+        match part {
+            Part::Rest => {
+                content.tally = self.totals.tally;
+                content.hosts.clone_from(&self.totals.hosts);
+                content.folded.clone_from(&self.totals.folded);
+            }
+            Part::Http(at) => content.http = piece(&self.totals.http, at),
+            Part::Db(at) => content.db = piece(&self.totals.db, at),
+        }
+        content
+    }
+}
+
+impl Part {
+    fn name(self) -> String {
+        match self {
+            Self::Rest => "rest".to_owned(),
+            Self::Http(at) => format!("http.{at}"),
+            Self::Db(at) => format!("db.{at}"),
+        }
+    }
+}
+
+/// A series that may be the one into which others fold.
+pub(crate) trait Foldable: Clone + Eq + Hash {
+    /// Whether it is; such a series is outside the bound.
+    fn is_overflow(&self) -> bool;
+}
+
+impl Foldable for HttpSeries {
+    fn is_overflow(&self) -> bool {
+        self.route == OVERFLOW
+    }
+}
+
+impl Foldable for DbSeries {
+    fn is_overflow(&self) -> bool {
+        self.namespace == OVERFLOW
+    }
+}
+
+impl<S> Default for Index<S> {
+    fn default() -> Self {
+        Self { places: FxHashMap::default(), bounded: 0 }
+    }
+}
+
+impl<S: Foldable> Index<S> {
+    /// The place of a series among `totals`, made when it is new.
+    pub(crate) fn entry<T>(&mut self, totals: &mut Vec<T>, series: &S, make: impl FnOnce(S) -> T) -> usize {
+        if let Some(at) = self.places.get(series) {
+            return *at;
+        }
+        self.places.insert(series.clone(), totals.len());
+        self.bounded += usize::from(!series.is_overflow());
+        totals.push(make(series.clone()));
+        totals.len() - 1
+    }
+}
+
+pub(crate) fn http_total(series: HttpSeries) -> HttpTotal {
+    HttpTotal { series, requests: 0, latency: Default::default() }
+}
+
+pub(crate) fn db_total(series: DbSeries) -> DbTotal {
+    DbTotal { series, calls: 0, slow: 0, latency: Default::default() }
+}
+
+pub(crate) fn add_request(total: &mut HttpTotal, cell: &Cell) {
+    total.requests += cell.count;
+    total.latency.merge(&cell.latency);
+}
+
+pub(crate) fn add_call(total: &mut DbTotal, cell: &Cell) {
+    total.calls += cell.count;
+    total.slow += cell.slow;
+    total.latency.merge(&cell.latency);
+}
+
+fn piece<T: Clone>(series: &[T], at: usize) -> Vec<T> {
+    series.iter().skip(at * SERIES_PER_CHUNK).take(SERIES_PER_CHUNK).cloned().collect()
+}
+
+fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) {
+    match hosts.iter_mut().find(|kept| kept.instance == host.instance) {
+        Some(kept) if kept.reading.ts <= host.reading.ts => kept.clone_from(host),
+        Some(_) => {}
+        None => hosts.push(host.clone()),
+    }
+}
+
+fn keep_last(kept: &mut Vec<String>, names: &[String]) {
+    for name in names {
+        kept.retain(|known| known != name);
+        kept.push(name.clone());
+    }
+    kept.drain(..kept.len().saturating_sub(FOLDED_NAMES));
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_schemas::slice::HttpDelta;
+    use keelson_schemas::totals::Tally;
+
+    use super::*;
+
+    fn slice(after: u64, through: u64, routes: &[&str]) -> Slice {
+        let http = routes.iter().map(|route| {
+            let mut cell = Cell { second: after, count: 2, ..Cell::default() };
+            cell.latency.record(through);
+            let series = HttpSeries { method: "GET".into(), route: (*route).into(), status: 200 };
+            HttpDelta { series, cells: vec![cell] }
+        });
+        let http: Vec<_> = http.collect();
+        let tally = Tally { samples: 2 * http.len() as u64, ..Tally::default() };
+        let services =
+            vec![ServiceSlice { service: "content".into(), http, tally, ..ServiceSlice::default() }];
+        Slice { stream: 7, after, through, services, ..Slice::default() }
+    }
+
+    fn requests(totals: &Totals) -> u64 {
+        totals
+            .export(0, 1)
+            .services
+            .iter()
+            .flat_map(|service| &service.http)
+            .map(|total| total.requests)
+            .sum()
+    }
+
+    #[test]
+    fn a_range_counts_once_and_a_gap_is_an_error() {
+        let mut totals = Totals::default();
+        assert_eq!(totals.apply(&slice(0, 10, &["/a", "/b"])), Ok(true));
+        assert_eq!(totals.apply(&slice(0, 10, &["/a", "/b"])), Ok(false));
+        assert_eq!(totals.apply(&slice(12, 20, &["/a"])), Err(Gap { through: 10, after: 12 }));
+        assert_eq!(totals.apply(&slice(10, 20, &["/a"])), Ok(true));
+        assert_eq!((totals.through(), requests(&totals)), (20, 6));
+    }
+
+    #[test]
+    fn a_telemetry_stream_made_anew_begins_at_its_beginning_and_the_old_one_is_over() {
+        let mut totals = Totals::default();
+        assert_eq!(totals.apply(&slice(0, 10, &["/a"])), Ok(true));
+        let newer = Slice { stream: 8, ..slice(0, 5, &["/a"]) };
+        assert_eq!(totals.apply(&newer), Ok(true));
+        assert_eq!(totals.apply(&slice(10, 11, &["/a"])), Ok(false));
+        assert_eq!((totals.through(), requests(&totals)), (5, 4), "counters go on where they were");
+    }
+
+    #[test]
+    fn a_checkpoint_holds_everything_and_says_only_what_changed() {
+        let routes: Vec<String> = (0..150).map(|i| format!("/{i}")).collect();
+        let routes: Vec<&str> = routes.iter().map(String::as_str).collect();
+        let mut totals = Totals::default();
+        totals.apply(&slice(0, 10, &routes)).expect("no gap");
+        let full = totals.chunks();
+        assert!(full.iter().all(|chunk| chunk.content.is_some()));
+        totals.checkpointed();
+        totals.apply(&slice(10, 20, &["/70"])).expect("no gap");
+        let second = totals.chunks();
+        let changed: Vec<_> =
+            second.iter().filter(|c| c.content.is_some()).map(|c| c.name.as_str()).collect();
+        assert_eq!(changed, ["0.rest", "0.http.1"]);
+        let kept = full.into_iter().zip(second).filter_map(|(old, new)| new.content.or(old.content));
+        let restored = Totals::restore(totals.stream(), totals.through(), totals.rejected(), kept.collect());
+        assert_eq!(restored.export(0, 1), totals.export(0, 1));
+        assert_eq!(restored.known("content").http_series(), 150);
+    }
+}
