@@ -1,1 +1,8 @@
-//! keelson-ingress
+//! The HTTP ingress.
+//!
+//! Consumes: HTTP. Publishes: telemetry batches (`keelson.tel.<partition>`) and commands (`keelson.cmd.<worker>.<verb>`).
+//! Keeps: nothing. Every read is a query to the worker that knows.
+//! On failure: answers problem+json with what to do; a 202 is only said when JetStream has stored what it is for.
+
+pub mod exposition;
+pub mod telemetry;
