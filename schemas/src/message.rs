@@ -59,4 +59,9 @@ pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::dead_letter::DeadLetter>(),
     MessageType::of::<crate::dead_letter::Redrive>(),
     MessageType::of::<crate::operation::OperationRecord>(),
+    MessageType::of::<crate::slice::Slice>(),
+    MessageType::of::<crate::telemetry::Batch>(),
+    MessageType::of::<crate::totals::PartitionSummary>(),
+    MessageType::of::<crate::totals::PartitionTotals>(),
+    MessageType::of::<crate::totals::ServiceTotals>(),
 ];

@@ -7,14 +7,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
+use crate::message::Message;
 use crate::telemetry::{DbSeries, HttpSeries};
-use crate::totals::{InstanceReading, Tally};
+use crate::totals::{InstanceReading, ServiceTotals, Tally};
 
 /// The counts that the messages with a sequence in `(after, through]` added.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Slice {
     /// Which partition.
-    pub partition: u16,
+    pub partition: u8,
     /// Which making of the telemetry stream the sequences belong to: its creation time in Unix nanoseconds.
     pub stream: u64,
     /// The sequence up to which the slice before reached; zero for the first.
@@ -85,6 +86,50 @@ pub struct Cell {
     /// Their durations, where known.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub latency: Histogram,
+}
+
+impl Message for Slice {
+    const TYPE: &'static str = "keelson.metrics.slice.v1";
+
+    fn example() -> Self {
+        let totals = ServiceTotals::example();
+        let http = totals.http.into_iter().map(|total| HttpDelta {
+            series: total.series,
+            cells: vec![Cell {
+                second: 1_764_000_000,
+                count: total.requests,
+                slow: 0,
+                latency: total.latency,
+            }],
+        });
+        let db = totals.db.into_iter().map(|total| DbDelta {
+            series: total.series,
+            cells: vec![Cell {
+                second: 1_764_000_000,
+                count: total.calls,
+                slow: total.slow,
+                latency: total.latency,
+            }],
+        });
+        let service = ServiceSlice {
+            service: totals.service,
+            http: http.collect(),
+            db: db.collect(),
+            hosts: totals.hosts,
+            tally: totals.tally,
+            folded: totals.folded,
+        };
+        Self {
+            partition: 4,
+            stream: 1_764_000_000_000_000_000,
+            after: 41,
+            through: 57,
+            epoch: 3,
+            cut_at_ms: 1_764_000_000_500,
+            rejected: 1,
+            services: vec![service],
+        }
+    }
 }
 
 fn is_zero(value: &u64) -> bool {

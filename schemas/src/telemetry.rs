@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::histogram::MAX_DURATION_US;
 use crate::limits;
+use crate::message::Message;
 
 /// What one instance of one service measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -117,6 +118,25 @@ impl Invalid {
     /// An error of the field.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { field: field.into(), reason: reason.into() }
+    }
+}
+
+impl Message for Batch {
+    const TYPE: &'static str = "keelson.telemetry.batch.v1";
+
+    fn example() -> Self {
+        let mut builder = BatchBuilder::default();
+        builder.http(1_764_000_000_123, "GET", "/videos/:id", 200, Some(12_500));
+        builder.http(1_764_000_000_124, "GET", "/videos/:id", 500, None);
+        builder.db(1_764_000_000_125, "mongodb", "click.videos", "find", Some(9_000));
+        builder.host(HostReading {
+            ts: 1_764_000_000_130,
+            cpu_utilization: Some(0.42),
+            memory_used_bytes: Some(1),
+            memory_total_bytes: Some(2),
+            filesystems: vec![Filesystem { mountpoint: "/".into(), used_bytes: 1, total_bytes: 2 }],
+        });
+        builder.build("content".into(), "content-1".into())
     }
 }
 

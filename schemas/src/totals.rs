@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram::Histogram;
-use crate::telemetry::{DbSeries, HostReading, HttpSeries};
+use crate::message::Message;
+use crate::telemetry::{Batch, DbSeries, HostReading, HttpSeries};
 
 /// All that is known of one service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -92,7 +93,7 @@ impl ServiceTotals {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionTotals {
     /// Which partition.
-    pub partition: u16,
+    pub partition: u8,
     /// The lease's epoch under which the answer was given.
     pub epoch: u64,
     /// Everything of the stream up to this sequence is in it, and nothing after.
@@ -103,15 +104,73 @@ pub struct PartitionTotals {
     pub services: Vec<ServiceTotals>,
 }
 
-/// What the owner of a partition answers to `keelson.qry.metrics.summary.<partition>`: the same counts over spans of event time.
+/// What the owner of a partition answers to `keelson.qry.metrics.summary.<partition>`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionSummary {
+    /// Counts over spans of event time; none while an owner that took over still reads the last hour's slices again.
+    pub windows: Option<Windows>,
+    /// Since the beginning.
+    pub total: PartitionTotals,
+}
+
+/// Counts over spans of event time that end now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Windows {
     /// The last minute.
     pub minute: Vec<ServiceTotals>,
     /// The last five minutes.
     pub five_minutes: Vec<ServiceTotals>,
     /// The last hour.
     pub hour: Vec<ServiceTotals>,
-    /// Since the beginning.
-    pub total: PartitionTotals,
+}
+
+impl Message for ServiceTotals {
+    const TYPE: &'static str = "keelson.metrics.service-totals.v1";
+
+    fn example() -> Self {
+        let batch = Batch::example();
+        let mut latency = Histogram::default();
+        [0, 12_500, 12_500, 3_000_000].into_iter().for_each(|us| latency.record(us));
+        let http = batch.http.series.into_iter().map(|series| HttpTotal {
+            series,
+            requests: 5,
+            latency: latency.clone(),
+        });
+        let db = batch.db.series.into_iter().map(|series| DbTotal {
+            series,
+            calls: 4,
+            slow: 1,
+            latency: latency.clone(),
+        });
+        let hosts = batch
+            .host
+            .into_iter()
+            .map(|reading| InstanceReading { instance: batch.instance.clone(), reading });
+        Self {
+            service: batch.service,
+            http: http.collect(),
+            db: db.collect(),
+            hosts: hosts.collect(),
+            tally: Tally { samples: 15, late: 2, overflow: 1 },
+            folded: vec!["/videos/8231".into()],
+        }
+    }
+}
+
+impl Message for PartitionTotals {
+    const TYPE: &'static str = "keelson.metrics.totals.v1";
+
+    fn example() -> Self {
+        Self { partition: 4, epoch: 3, through: 57, rejected: 1, services: vec![ServiceTotals::example()] }
+    }
+}
+
+impl Message for PartitionSummary {
+    const TYPE: &'static str = "keelson.metrics.summary.v1";
+
+    fn example() -> Self {
+        let services = vec![ServiceTotals::example()];
+        let windows = Windows { minute: services.clone(), five_minutes: services.clone(), hour: services };
+        Self { windows: Some(windows), total: PartitionTotals::example() }
+    }
 }

@@ -140,7 +140,7 @@ impl Totals {
 
     /// The totals as they are told.
     #[must_use]
-    pub fn export(&self, partition: u16, epoch: u64) -> PartitionTotals {
+    pub fn export(&self, partition: u8, epoch: u64) -> PartitionTotals {
         PartitionTotals {
             partition,
             epoch,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use keelson_schemas::slice::{Cell, Slice};
 use keelson_schemas::telemetry::{DbSeries, HttpSeries};
-use keelson_schemas::totals::{DbTotal, HttpTotal, ServiceTotals};
+use keelson_schemas::totals::{self, DbTotal, HttpTotal, ServiceTotals};
 use rustc_hash::FxHashMap;
 
 use crate::totals::{add_call, add_request, db_total, http_total};
@@ -52,8 +52,12 @@ impl Windows {
 
     /// The last minute, five minutes and hour before and at the Unix second `now`.
     #[must_use]
-    pub fn told(&self, now: u64) -> [Vec<ServiceTotals>; 3] {
-        [&self.minute, &self.five_minutes, &self.hour].map(|window| window.told(now))
+    pub fn told(&self, now: u64) -> totals::Windows {
+        totals::Windows {
+            minute: self.minute.told(now),
+            five_minutes: self.five_minutes.told(now),
+            hour: self.hour.told(now),
+        }
     }
 }
 
