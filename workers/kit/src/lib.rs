@@ -1,7 +1,11 @@
 //! keelson-kit
 
+pub mod bus;
 pub mod clock;
 pub mod config;
 pub mod node;
+pub mod publish;
+pub mod retry;
 pub mod role;
 pub mod tasks;
+pub mod trace;

