@@ -13,10 +13,6 @@ mod tests;
 /// The server's configuration for one machine, to be given with `-c`.
 pub const NATS_SERVER_CONF: &str = include_str!("../nats-server.conf");
 
-/// The oldest nats-server that will do, `(major, minor, patch)`. Before it, a stream with two sources drops a message
-/// whose id occurred in both, silently; AUDIT is such a stream.
-pub const MINIMUM_SERVER: (u64, u64, u64) = (2, 14, 0);
-
 /// Everything that has to exist on the bus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusConfig {

@@ -1,6 +1,7 @@
 //! keelson-kit
 
 pub mod bus;
+pub mod bus_admin;
 pub mod clock;
 pub mod config;
 pub mod node;
@@ -9,3 +10,5 @@ pub mod retry;
 pub mod role;
 pub mod tasks;
 pub mod trace;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;

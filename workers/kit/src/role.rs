@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-//use crate::bus::Bus;
+use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::{ConfigError, CoreConfig, section};
 use crate::node::NodeId;
@@ -43,7 +43,7 @@ pub trait Role: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Context {
     /// The way to NATS.
-    //pub bus: Bus,
+    pub bus: Bus,
     /// The time.
     pub clock: Clock,
     /// The supervisor under which the role spawns everything.
