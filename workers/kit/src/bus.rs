@@ -134,8 +134,13 @@ pub enum ApiError {
     #[error("the bus is not available: {0}")]
     Unavailable(String),
     /// The stream, consumer, bucket or message does not exist.
-    #[error("not found on the bus: {0}")]
-    NotFound(String),
+    #[error("not found on the bus: {reason} ({code})")]
+    NotFound {
+        /// The JetStream error code.
+        code: u64,
+        /// What the server said.
+        reason: String,
+    },
     /// The server refuses.
     #[error("the bus refuses: {reason} ({code})")]
     Refused {
@@ -296,11 +301,11 @@ impl Bus {
 
 impl From<jetstream::Error> for ApiError {
     fn from(error: jetstream::Error) -> Self {
-        let reason = error.to_string();
+        let (code, reason) = (error.error_code().0, error.to_string());
         match error.code() {
-            404 => Self::NotFound(reason),
+            404 => Self::NotFound { code, reason },
             503 => Self::Unavailable(reason),
-            _ => Self::Refused { code: error.error_code().0, reason },
+            _ => Self::Refused { code, reason },
         }
     }
 }

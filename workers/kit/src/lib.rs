@@ -4,11 +4,15 @@ pub mod bus;
 pub mod bus_admin;
 pub mod clock;
 pub mod config;
+pub mod follow;
+pub mod incoming;
+pub mod kv;
 pub mod node;
 pub mod publish;
 pub mod retry;
 pub mod role;
+pub mod stream;
 pub mod tasks;
-pub mod trace;
 #[cfg(any(test, feature = "test-support"))]
 pub mod testing;
+pub mod trace;

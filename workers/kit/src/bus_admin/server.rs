@@ -11,7 +11,7 @@ use crate::bus::{ApiError, Bus};
 pub(super) async fn running(bus: &Bus, wanted: &Wanted) -> Result<Option<Running>, AdminError> {
     match ask(bus, &wanted.subject("INFO"), &json!({})).await {
         Ok(running) => Ok(Some(running)),
-        Err(AdminError::Bus { error: ApiError::NotFound(_), .. }) => Ok(None),
+        Err(AdminError::Bus { error: ApiError::NotFound { .. }, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -112,7 +112,7 @@ async fn durables(bus: &Bus, stream: &str) -> Result<Vec<String>, AdminError> {
     loop {
         let subject = format!("CONSUMER.LIST.{stream}");
         let page: Page = match ask(bus, &subject, &json!({ "offset": seen })).await {
-            Err(AdminError::Bus { error: ApiError::NotFound(_), .. }) => return Ok(names),
+            Err(AdminError::Bus { error: ApiError::NotFound { .. }, .. }) => return Ok(names),
             page => page?,
         };
         let found = page.consumers.unwrap_or_default();

@@ -1,0 +1,161 @@
+//! One consumer of a reader: good until the first trouble.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
+use futures::{Stream, StreamExt};
+
+use super::{FollowError, FollowOptions, OpenError, Progress};
+use crate::bus::{ApiError, Bus, Link};
+use crate::incoming::{Headers, Position, Stored};
+use crate::publish::fresh_id;
+use crate::stream::StreamInfo;
+
+/// The server says every second that it is alive; after two it is not.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long one request for messages stands.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// The server forgets the consumer of a reader that asks for nothing for this long.
+const FORGET_AFTER: Duration = Duration::from_secs(15);
+
+/// Why a subscription is no longer to be trusted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("the connection was lost")]
+    OtherLink,
+    #[error("delivery {expected} was followed by delivery {got}")]
+    Gap { expected: u64, got: u64 },
+    #[error("{0}")]
+    Library(String),
+}
+
+/// Deliveries of one consumer, in order.
+pub(crate) struct Subscription {
+    messages: pull::Stream,
+    delivered: u64,
+    /// Messages behind the last one handed out.
+    pub(crate) pending: u64,
+    /// The link it was opened on.
+    pub(crate) link: Link,
+    pub(crate) stream_created_ms: i64,
+}
+
+impl Subscription {
+    pub(crate) async fn open(
+        bus: &Bus,
+        options: &FollowOptions,
+        progress: Progress,
+    ) -> Result<Self, OpenError> {
+        let link = *bus.link().borrow();
+        let info = bus.stream_info(&options.stream).await.map_err(OpenError::Passing)?;
+        check_same(&info, options, progress).map_err(OpenError::Final)?;
+        let config = consumer(options, progress);
+        let creating = bus.jetstream().create_consumer_on_stream(config, &options.stream);
+        let consumer = match bus.on_this_link(creating).await {
+            None => return Err(passing("disconnected")),
+            Some(created) => created.map_err(|error| refused(&error, options))?,
+        };
+        let pending = consumer.cached_info().num_pending;
+        let pulling = consumer
+            .stream()
+            .max_messages_per_batch(options.max_messages)
+            .max_bytes_per_batch(options.max_bytes.max(bus.max_payload()))
+            .heartbeat(HEARTBEAT)
+            .expires(EXPIRES)
+            .messages();
+        let messages = pulling.await.map_err(|error| passing(&error.to_string()))?;
+        Ok(Self { messages, delivered: 0, pending, link, stream_created_ms: info.created_ms })
+    }
+
+    fn accept(&mut self, message: async_nats::jetstream::Message) -> Result<Stored, Trouble> {
+        let message = message.message;
+        let position = message.reply.as_ref().and_then(|reply| Position::read(reply));
+        let position = position.ok_or_else(|| Trouble::Library("a delivery without a position".into()))?;
+        let expected = self.delivered + 1;
+        if position.consumer_sequence != expected {
+            return Err(Trouble::Gap { expected, got: position.consumer_sequence });
+        }
+        self.delivered = expected;
+        self.pending = position.pending;
+        Ok(Stored {
+            sequence: position.sequence,
+            time_ms: position.stored_ms(),
+            headers: Headers::new(message.headers),
+            payload: message.payload,
+            subject: message.subject,
+        })
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Stored, Trouble>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_next_unpin(cx).map(|delivery| {
+            Some(match delivery {
+                Some(Ok(message)) => self.accept(message),
+                Some(Err(error)) => Err(Trouble::Library(error.to_string())),
+                None => Err(Trouble::Library("the subscription ended".into())),
+            })
+        })
+    }
+}
+
+impl Subscription {
+    pub(crate) async fn message(&mut self) -> Result<Stored, Trouble> {
+        let next = self.next().await;
+        next.unwrap_or_else(|| Err(Trouble::Library("the subscription ended".into())))
+    }
+}
+
+fn consumer(options: &FollowOptions, progress: Progress) -> pull::Config {
+    pull::Config {
+        name: Some(format!("follow-{}", fresh_id())),
+        deliver_policy: deliver_policy(progress),
+        ack_policy: AckPolicy::None,
+        filter_subject: options.filter.clone(),
+        replay_policy: ReplayPolicy::Instant,
+        inactive_threshold: FORGET_AFTER,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    }
+}
+
+fn deliver_policy(progress: Progress) -> DeliverPolicy {
+    match progress.read {
+        None => DeliverPolicy::LastPerSubject,
+        Some(0) => DeliverPolicy::All,
+        Some(read) => DeliverPolicy::ByStartSequence { start_sequence: read + 1 },
+    }
+}
+
+fn check_same(info: &StreamInfo, options: &FollowOptions, progress: Progress) -> Result<(), FollowError> {
+    let read = progress.read.unwrap_or_default();
+    let remade = progress.stream_created_ms.is_some_and(|created| created != info.created_ms);
+    let reason = match (remade, info.last_sequence < read) {
+        (true, _) => "it was made anew".to_owned(),
+        (false, true) => format!("it ends at {}", info.last_sequence),
+        (false, false) => return Ok(()),
+    };
+    Err(FollowError::Replaced { stream: options.stream.clone(), read, reason })
+}
+
+fn passing(reason: &str) -> OpenError {
+    OpenError::Passing(ApiError::Unavailable(reason.to_owned()))
+}
+
+fn refused(error: &async_nats::jetstream::stream::ConsumerError, options: &FollowOptions) -> OpenError {
+    use async_nats::jetstream::stream::ConsumerErrorKind::{InvalidConsumerType, InvalidName, JetStream};
+    let refuses = match error.kind() {
+        JetStream(said) => said.code() == 400,
+        InvalidConsumerType | InvalidName => true,
+        _ => false,
+    };
+    if !refuses {
+        return passing(&error.to_string());
+    }
+    OpenError::Final(FollowError::Refused { stream: options.stream.clone(), reason: error.to_string() })
+}
