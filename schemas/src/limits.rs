@@ -33,3 +33,8 @@ pub const MAX_SERVICES: usize = 256;
 pub const OVERFLOW: &str = "__overflow__";
 /// The method label of a method that HTTP does not define (OpenTelemetry semantic conventions, `http.request.method`).
 pub const OTHER_METHOD: &str = "_OTHER";
+/// The route label of a request that matched no route, or whose instrumentation does not tell the route: a path is never put in
+/// its place, because it would be a series for every resource.
+pub const UNROUTED: &str = "__unrouted__";
+/// The label of a database's namespace or operation that its instrumentation does not tell.
+pub const UNKNOWN: &str = "__unknown__";

@@ -75,12 +75,16 @@ fn message_pack(body: &[u8]) -> Result<Body<'_>, Refused> {
     }
 }
 
+/// The one first byte that MessagePack gives no meaning.
+const NEVER_USED: u8 = 0xc1;
+
 fn explain_message_pack(body: &[u8]) -> Option<Refused> {
     use rmp_serde::decode::Error;
     let mut reader = rmp_serde::Deserializer::from_read_ref(body);
     let error = serde_path_to_error::deserialize::<_, Body<'_>>(&mut reader).err()?;
     Some(match error.inner() {
-        Error::Syntax(_) | Error::OutOfRange | Error::LengthMismatch(_) => {
+        Error::TypeMismatch(marker) if marker.to_u8() == NEVER_USED => malformed(error.inner()),
+        Error::Syntax(_) | Error::OutOfRange | Error::TypeMismatch(_) | Error::LengthMismatch(_) => {
             wrong_field(&error.path().to_string(), error.inner())
         }
         other => malformed(other),
