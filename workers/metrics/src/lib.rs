@@ -1,4 +1,8 @@
 //! m
-mod delta;
-mod totals;
-mod windows;
+pub mod config;
+pub mod delta;
+pub mod host;
+pub mod intake;
+pub mod suspicion;
+pub mod totals;
+pub mod windows;

@@ -203,8 +203,8 @@ mod tests {
     }
 
     fn requests(windows: &Windows, now: u64) -> [u64; 3] {
-        windows
-            .told(now)
+        let told = windows.told(now);
+        [told.minute, told.five_minutes, told.hour]
             .map(|services| services.iter().flat_map(|s| &s.http).map(|total| total.requests).sum())
     }
 
