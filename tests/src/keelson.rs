@@ -1,0 +1,226 @@
+//! Deployments: everything in one process, or each role in its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use keelson_schemas::codec;
+use keelson_schemas::subject::Partition;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+use crate::client::Client;
+use crate::ledger::Ledger;
+use crate::nats::{self, NatsServer};
+use crate::place::Place;
+use crate::process::{self, Process};
+use crate::{binary, slices};
+
+/// How long a process may take to be ready in a test. What the contract promises is measured where it is promised.
+pub const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long a count may take to be shown in a test.
+pub const SHOWN_WITHIN: Duration = Duration::from_secs(60);
+
+/// `keelson up`: every role and a private nats-server.
+pub struct Up {
+    place: Place,
+    process: Process,
+}
+
+impl Up {
+    /// Starts one in a fresh place and waits until it is ready.
+    pub async fn start() -> Self {
+        Self::start_in(Place::new()).await
+    }
+
+    /// Starts one in this place and waits until it is ready.
+    pub async fn start_in(place: Place) -> Self {
+        let process = Process::spawn("keelson up", up(&place));
+        let up = Self { place, process };
+        up.client().ready(READY_WITHIN).await;
+        up
+    }
+
+    /// Kills the process alone, and starts it again in the same place.
+    pub async fn restart(&mut self) {
+        self.process.kill();
+        self.process = Process::spawn("keelson up", up(&self.place));
+        self.client().ready(READY_WITHIN).await;
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Where it lives.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        Client::new(self.place.url())
+    }
+
+    /// Its private nats-server, if that runs.
+    pub fn nats_server(&self) -> Option<Pid> {
+        self.nats_child().map(|(pid, _)| pid)
+    }
+
+    /// Where its private nats-server listens.
+    pub fn nats_url(&self) -> String {
+        let (_, line) = self.nats_child().expect("the private nats-server runs");
+        let port = line.iter().skip_while(|word| *word != "--port").nth(1).expect("its port");
+        format!("nats://127.0.0.1:{port}")
+    }
+
+    /// Runs a client command of Keelson here; its output when it succeeds.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        run(&self.place, arguments)
+    }
+
+    fn nats_child(&self) -> Option<(Pid, Vec<String>)> {
+        let children = process::children_of(self.process.pid());
+        children.into_iter().find(|(_, line)| line.iter().any(|word| word == "--store_dir"))
+    }
+}
+
+/// Each role a process of its own, on a nats-server of the test.
+pub struct Separate {
+    place: Place,
+    executable: PathBuf,
+    /// The bus.
+    pub nats: NatsServer,
+    /// `keelson run ingress`; `None` while it is dead.
+    pub ingress: Option<Process>,
+    /// The replicas of `keelson run metrics`; `None` while one is dead.
+    pub metrics: Vec<Option<Process>>,
+    /// `keelson run steward`.
+    steward: Option<Process>,
+}
+
+impl Separate {
+    /// Starts the bus, the ingress, the steward, and `replicas` metrics workers of the shipped executable.
+    pub async fn start(replicas: usize) -> Self {
+        Self::start_of(binary::keelson(), Place::new(), replicas).await
+    }
+
+    /// The same with any executable in any place.
+    pub async fn start_of(executable: &Path, place: Place, replicas: usize) -> Self {
+        let nats = NatsServer::start().await;
+        let place = place.env("NATS_URL", nats.url());
+        let metrics = (0..replicas).map(|_| None).collect();
+        let mut all =
+            Self { place, executable: executable.to_owned(), nats, ingress: None, metrics, steward: None };
+        run(&all.place, &["bus", "apply"]);
+        all.start_ingress(&[]);
+        all.steward = Some(all.spawn("steward", "steward", &[]));
+        for replica in 0..replicas {
+            all.start_metrics(replica, &[]);
+        }
+        all.client().ready(READY_WITHIN).await;
+        all.client().scrape(READY_WITHIN).await;
+        all
+    }
+
+    /// Starts the ingress (again), with more environment.
+    pub fn start_ingress(&mut self, env: &[(&str, &str)]) {
+        self.ingress = Some(self.spawn("ingress", "ingress", env));
+    }
+
+    /// Starts a replica of the metrics worker (again), with more environment.
+    pub fn start_metrics(&mut self, replica: usize, env: &[(&str, &str)]) {
+        self.metrics[replica] = Some(self.spawn("metrics", &metrics_name(replica), env));
+    }
+
+    /// A running replica; panics while it is dead.
+    pub fn replica(&mut self, replica: usize) -> &mut Process {
+        self.metrics[replica].as_mut().expect("the replica runs")
+    }
+
+    /// Sends a signal to a replica.
+    pub fn signal(&mut self, replica: usize, signal: Signal) {
+        self.replica(replica).signal(signal);
+    }
+
+    /// A client of the ingress.
+    pub fn client(&self) -> Client {
+        Client::new(self.place.url())
+    }
+
+    /// Which node holds the lease of each partition.
+    pub async fn leases(&self) -> BTreeMap<u8, String> {
+        let bucket = nats::jetstream(&self.nats.url()).await.get_key_value("leases").await.expect("leases");
+        let mut leases = BTreeMap::new();
+        for partition in Partition::all() {
+            let held = bucket.get(format!("metrics.partition.{partition}")).await.expect("the bus answers");
+            let node =
+                held.and_then(|value| codec::decode::<Lease>(None, &value).ok()).map(|lease| lease.node);
+            leases.extend(node.map(|node| (partition.index(), node)));
+        }
+        leases
+    }
+
+    /// The partitions whose leases a replica holds.
+    pub async fn partitions_of(&self, replica: usize) -> Vec<u8> {
+        let file = self.place.path().join(metrics_name(replica)).join("node-id");
+        let node = std::fs::read_to_string(&file).unwrap_or_default();
+        let leases = self.leases().await;
+        leases
+            .into_iter()
+            .filter(|(_, holder)| holder == node.trim())
+            .map(|(partition, _)| partition)
+            .collect()
+    }
+
+    fn spawn(&self, role: &str, name: &str, env: &[(&str, &str)]) -> Process {
+        let mut command = self.place.command(&self.executable);
+        command.args(["run", role]).env("KEELSON_DATA_DIR", self.place.path().join(name));
+        command.envs(env.iter().copied());
+        Process::spawn(name, command)
+    }
+}
+
+/// What is read of a lease.
+#[derive(Deserialize)]
+struct Lease {
+    node: String,
+}
+
+fn metrics_name(replica: usize) -> String {
+    format!("metrics-{replica}")
+}
+
+/// What has to hold of the bus after everything: slices without a gap that add up to what was accepted, and no dead letter.
+///
+/// # Errors
+/// What does not.
+pub async fn check_bus(url: &str, sent: &Ledger) -> Result<(), String> {
+    let all = slices::read_all(url).await;
+    slices::check_contiguous(&all)?;
+    let differences = sent.without_classic().differences(&slices::sum(&all));
+    if !differences.is_empty() {
+        return Err(format!("the slices differ from what was accepted:\n{}", differences.join("\n")));
+    }
+    match nats::messages_on(url, "DEAD_LETTERS").await {
+        0 => Ok(()),
+        letters => Err(format!("{letters} dead letters")),
+    }
+}
+
+/// Runs a client command of Keelson in a place; its output when it succeeds.
+pub fn run(place: &Place, arguments: &[&str]) -> String {
+    let output = place.command(binary::keelson()).args(arguments).output().expect("keelson runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "keelson {arguments:?}: {}\n{out}\n{err}", output.status);
+    out
+}
+
+fn up(place: &Place) -> std::process::Command {
+    let mut command = place.command(binary::keelson());
+    command.arg("up");
+    command
+}

@@ -1,0 +1,93 @@
+//! Where one deployment lives: a directory, ports, a configuration, an environment.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::binary;
+
+/// The bearer token of the tests, and what the configuration knows of it. It may do everything.
+pub const TOKEN: &str = "keelson-tests";
+const TOKEN_SHA256: &str = "f27c000938e5877d18b75061b930e77471c735b882310f3d749fb0b3099c9abe";
+
+/// A directory that goes away, a port for HTTP, and what processes started here are told.
+pub struct Place {
+    dir: tempfile::TempDir,
+    http_port: u16,
+    env: Vec<(String, String)>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    /// A fresh one, in which the token of the tests is known.
+    pub fn new() -> Self {
+        let place = Self::without_token();
+        let tokens =
+            format!("[[auth.tokens]]\nid = \"tests\"\nsha256 = \"{TOKEN_SHA256}\"\nscopes = [\"admin\"]\n");
+        std::fs::write(place.config(), tokens).expect("the temporary directory can be written");
+        place
+    }
+
+    /// A fresh one with no configuration at all.
+    pub fn without_token() -> Self {
+        let dir = tempfile::Builder::new().prefix("keelson-").tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("keelson.toml"), "").expect("the temporary directory can be written");
+        Self { dir, http_port: free_port(), env: Vec::new() }
+    }
+
+    /// Sets an environment variable for all that is started here.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Adds to the configuration.
+    #[must_use]
+    pub fn configured(self, toml: &str) -> Self {
+        let config = std::fs::read_to_string(self.config()).expect("the configuration");
+        std::fs::write(self.config(), format!("{toml}\n{config}")).expect("the configuration");
+        self
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Where HTTP is, across restarts.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The command that runs `executable` here. The environment of the test itself is kept out, so that a developer's settings change nothing.
+    pub fn command(&self, executable: &Path) -> Command {
+        let mut command = Command::new(executable);
+        command.current_dir(self.path()).env_clear();
+        for kept in ["PATH", "HOME"] {
+            command.envs(std::env::var_os(kept).map(|value| (kept, value)));
+        }
+        command.env("KEELSON_NATS_SERVER", binary::nats_server());
+        command.env("KEELSON_CONFIG", self.config());
+        command.env("KEELSON_DATA_DIR", self.path().join("data"));
+        command.env("KEELSON_HTTP_ADDR", format!("127.0.0.1:{}", self.http_port));
+        command.env("KEELSON_URL", self.url()).env("KEELSON_TOKEN", TOKEN);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path().join("keelson.toml")
+    }
+}
+
+/// A port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
