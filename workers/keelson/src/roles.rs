@@ -1,0 +1,8 @@
+//! The roles that this executable knows: one line each. A new worker is a new folder and a line here.
+
+use keelson_ingress::Ingress;
+use keelson_kit::role::AnyRole;
+use keelson_metrics::Metrics;
+
+/// Every role, in the order of start.
+pub static ROLES: &[&dyn AnyRole] = &[&Metrics, &Ingress];

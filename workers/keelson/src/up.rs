@@ -1,0 +1,179 @@
+//! `keelson up`: everything in one process, on a private nats-server unless there is one already.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use keelson_bus_config::NATS_SERVER_CONF;
+use keelson_kit::config::{Config, Scope, Token, TokenHash};
+use keelson_kit::node::NodeId;
+use keelson_kit::tasks::Tasks;
+use tracing::warn;
+use url::Url;
+
+use crate::data_dir::{DataDir, Lock, Running};
+use crate::demo;
+use crate::global::{Global, flag};
+use crate::nats_server::{NatsServer, Settings, locate};
+use crate::output::{Exit, say};
+use crate::process::{Ended, Process};
+use crate::roles::ROLES;
+use crate::token;
+
+/// How often we look whether we are ready, and after how long we say that we are not.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const READY_PATIENCE: Duration = Duration::from_secs(15);
+
+const EXAMPLES: &str = "\
+Examples:
+  keelson up                                    data in ./.keelson, HTTP on 127.0.0.1:8080
+  keelson up --demo                             with sample services under live traffic
+  keelson up --http-addr 127.0.0.1:0            on a free port, which is printed
+  NATS_URL=nats://bus:4222 keelson up           every role, on a bus of yours
+
+The private nats-server is the one that KEELSON_NATS_SERVER names, else .tools/nats-server (`make tools` puts it there), else the one on the
+PATH. It ends with this process, however that comes about. Ctrl-C drains and ends; a second one ends at once.";
+
+/// `keelson up`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Up {
+    /// Where HTTP listens; port 0 picks a free one [env: KEELSON_HTTP_ADDR] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    http_addr: Option<String>,
+    /// Also start sample services and send visitors to them, so that numbers move
+    #[arg(long)]
+    demo: bool,
+}
+
+impl Up {
+    /// Runs until a signal comes.
+    ///
+    /// # Errors
+    /// When the configuration is wrong, the data directory is in use, or something cannot start.
+    pub async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let flags = self.http_addr.iter().map(|addr| flag("--http-addr", "http.addr", addr)).collect();
+        let mut config = global.config(flags)?;
+        let data_dir = DataDir::new(config.core.data_dir.clone());
+        let lock = data_dir.lock()?;
+        admit_local_admin(&mut config, &data_dir)?;
+        let demo = self.demo.then(|| admit_demo(&mut config));
+        let private = private_bus(&config, &data_dir, lock).await?;
+        let ended = run(config, &data_dir, private.as_ref(), demo).await;
+        data_dir.withdraw();
+        if let Some(private) = private {
+            private.stop().await;
+        }
+        Ok(match ended? {
+            Ended::Drained => Exit::Done,
+            Ended::CutOff => Exit::Failed,
+        })
+    }
+}
+
+/// With no token configured there is one all the same, for whoever can read this directory: the one of the last time, or a new one.
+fn admit_local_admin(config: &mut Config, data_dir: &DataDir) -> anyhow::Result<()> {
+    if !config.core.auth.tokens.is_empty() {
+        return Ok(());
+    }
+    let secret = data_dir.admin_token().unwrap_or_else(token::generate);
+    data_dir.keep_admin_token(&secret).context("cannot keep the admin token")?;
+    admit(config, "local-admin", &secret, Scope::Admin);
+    say(&format!(
+        "No tokens are configured, so there is an admin token in {}",
+        data_dir.admin_token_file().display()
+    ));
+    Ok(())
+}
+
+/// The sample services report as any application would, with a token that lives as long as this process.
+fn admit_demo(config: &mut Config) -> String {
+    let secret = token::generate();
+    admit(config, "demo", &secret, Scope::Telemetry);
+    secret
+}
+
+fn admit(config: &mut Config, id: &str, secret: &str, scope: Scope) {
+    let token = Token { id: id.into(), sha256: TokenHash::of(secret), scopes: vec![scope], expires: None };
+    config.core.auth.tokens.push(token);
+}
+
+async fn private_bus(config: &Config, data_dir: &DataDir, lock: Lock) -> anyhow::Result<Option<NatsServer>> {
+    let nats = &config.core.nats;
+    if nats.url.is_some() {
+        // Nothing here is a server's store; the lock on the node's name keeps two processes apart.
+        return Ok(None);
+    }
+    let executable = locate(nats.server.as_deref())?;
+    let settings =
+        Settings { executable, configuration: NATS_SERVER_CONF.into(), data_dir: data_dir.clone() };
+    Ok(Some(NatsServer::start(settings, lock).await?))
+}
+
+async fn run(
+    config: Config,
+    data_dir: &DataDir,
+    private: Option<&NatsServer>,
+    demo: Option<String>,
+) -> anyhow::Result<Ended> {
+    let nats =
+        private.map(NatsServer::url).or_else(|| config.core.nats.url.clone()).context("there is no bus")?;
+    let node = NodeId::claim(data_dir.path())?;
+    let process = Process::begin(config, nats.clone(), node).await?;
+    process.start(ROLES.iter().copied()).await?;
+    let running = Running { pid: std::process::id(), http: process.http_url(), nats };
+    data_dir.announce(&running)?;
+    let (tasks, data_dir) = (process.tasks().clone(), data_dir.clone());
+    process
+        .tasks()
+        .spawn_once("up.ready", async move { tell_when_ready(&tasks, &running, &data_dir, demo).await });
+    process.run().await
+}
+
+async fn tell_when_ready(
+    tasks: &Tasks,
+    running: &Running,
+    data_dir: &DataDir,
+    demo: Option<String>,
+) -> anyhow::Result<()> {
+    let http: Url = running.http.parse()?;
+    tokio::select! {
+        () = ready(&http) => {}
+        () = tasks.cancelled() => return Ok(()),
+    }
+    let samples = match demo {
+        Some(token) => demo::start(tasks, &http, &token).await?,
+        None => Vec::new(),
+    };
+    say("Keelson is ready.");
+    say(&format!("  HTTP         {}", running.http));
+    say(&format!("  metrics      {}/api/monitoring/metrics", running.http));
+    say(&format!("  Prometheus   {}/api/monitoring/prometheus", running.http));
+    say(&format!("  NATS         {}", running.nats));
+    say(&format!("  data         {}", data_dir.path().display()));
+    for sample in samples {
+        say(&format!("  sample       {} ({})", sample.url, sample.service));
+    }
+    Ok(())
+}
+
+/// Waits until the ingress says that it is ready; says so in the log when that takes long, and goes on waiting.
+async fn ready(http: &Url) {
+    let Ok(target) = http.join("/readyz") else { return };
+    let client = reqwest::Client::new();
+    let mut patience = Some(tokio::time::Instant::now() + READY_PATIENCE);
+    loop {
+        let answer = client.get(target.clone()).timeout(Duration::from_secs(2)).send().await;
+        if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+            return;
+        }
+        if patience.take_if(|deadline| tokio::time::Instant::now() > *deadline).is_some() {
+            let why = match answer {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
+            warn!("not ready after {} s: {why}", READY_PATIENCE.as_secs());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
