@@ -1,5 +1,9 @@
 //! keelson-kit
 
+pub mod fault;
+pub mod failure;
+pub mod dead_letter;
+pub mod consume;
 pub mod bus;
 pub mod bus_admin;
 pub mod clock;
@@ -7,6 +11,7 @@ pub mod config;
 pub mod follow;
 pub mod incoming;
 pub mod kv;
+pub mod lease;
 pub mod node;
 pub mod publish;
 pub mod retry;

@@ -1,0 +1,161 @@
+//! Replicas against a real server. Each runs on a thread of its own, so that one can be stopped as by SIGSTOP.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
+
+use super::*;
+use crate::bus::Bus;
+use crate::config::CoreConfig;
+use crate::node::NodeId;
+use crate::role::Context;
+use crate::tasks::Tasks;
+use crate::testing::NatsServer;
+
+const KEYS: usize = 4;
+/// Within this another has a dead owner's leases.
+const TAKEOVER: Duration = Duration::from_secs(5);
+
+type Held = Arc<Mutex<BTreeMap<usize, Lease>>>;
+
+struct Replica {
+    held: Held,
+    orders: Sender<Order>,
+}
+
+enum Order {
+    /// Drops everything without a word, as kill -9 does.
+    Die,
+    /// Stands still, as under SIGSTOP.
+    Freeze(Duration),
+    /// Shuts down as on SIGTERM.
+    Stop,
+}
+
+impl Replica {
+    fn start(url: &str, node: NodeId) -> Self {
+        let (orders, inbox) = channel();
+        let held = Held::default();
+        let (url, shown) = (url.to_owned(), held.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let tasks = Tasks::new(Clock::system());
+            let ctx = runtime.block_on(context(&url, node, tasks.clone()))?;
+            runtime.spawn(collect(ctx, shown));
+            loop {
+                match inbox.try_recv() {
+                    Ok(Order::Die) => return anyhow::Ok(runtime.shutdown_background()),
+                    Ok(Order::Freeze(time)) => std::thread::sleep(time),
+                    Ok(Order::Stop) => _ = runtime.block_on(tasks.shutdown(Duration::from_secs(5))),
+                    Err(_) => runtime.block_on(tokio::time::sleep(Duration::from_millis(10))),
+                }
+            }
+        });
+        Self { held, orders }
+    }
+
+    fn valid(&self) -> BTreeMap<usize, u64> {
+        let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        held.iter()
+            .filter(|(_, lease)| lease.is_valid())
+            .map(|(index, lease)| (*index, lease.epoch()))
+            .collect()
+    }
+
+    fn order(&self, order: Order) {
+        let _ = self.orders.send(order);
+    }
+}
+
+async fn context(url: &str, node: NodeId, tasks: Tasks) -> anyhow::Result<Context> {
+    let bus = Bus::connect(crate::bus::BusOptions::new(url, "test")).await?;
+    Ok(Context { bus, clock: Clock::system(), tasks, node, core: Arc::new(CoreConfig::default()) })
+}
+
+async fn collect(ctx: Context, held: Held) {
+    let keys = (0..KEYS).map(|key| key.to_string()).collect();
+    let spec = GroupSpec { name: "test.part".into(), keys, timing: Timing::default() };
+    let mut group = LeaseGroup::join(&ctx, spec);
+    while let Some(lease) = group.next().await {
+        let held = held.clone();
+        held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(lease.index(), lease.clone());
+        tokio::spawn(async move {
+            lease.lost().await;
+            let mut held = held.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if held.get(&lease.index()).is_some_and(|current| current.epoch() == lease.epoch()) {
+                held.remove(&lease.index());
+            }
+        });
+    }
+}
+
+/// Waits until `done`, while no key is ever held twice; how long it took.
+async fn until(replicas: &[&Replica], within: Duration, done: impl Fn() -> bool) -> Duration {
+    let started = Instant::now();
+    loop {
+        at_most_one_each(replicas);
+        if done() {
+            return started.elapsed();
+        }
+        let all: Vec<_> = replicas.iter().map(|replica| replica.valid()).collect();
+        assert!(started.elapsed() < within, "not within {within:?}: {all:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn at_most_one_each(replicas: &[&Replica]) {
+    let mut holders = [0; KEYS];
+    for index in replicas.iter().flat_map(|replica| replica.valid().into_keys()) {
+        holders[index] += 1;
+    }
+    assert!(holders.iter().all(|holders| *holders <= 1), "held twice: {holders:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_share_and_take_over_from_the_killed_and_the_frozen() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let _bus = server.prepared_bus().await?;
+    let first = Replica::start(&server.url(), NodeId::ephemeral());
+    let alone = until(&[&first], TAKEOVER, || first.valid().len() == KEYS).await;
+    assert!(alone < Duration::from_secs(2), "a lone replica took {alone:?}");
+
+    let second = Replica::start(&server.url(), NodeId::ephemeral());
+    let even = || first.valid().len() == KEYS / 2 && second.valid().len() == KEYS / 2;
+    until(&[&first, &second], TAKEOVER, even).await;
+
+    let before = second.valid();
+    second.order(Order::Freeze(Duration::from_secs(6)));
+    let took = until(&[&first], TAKEOVER, || first.valid().len() == KEYS).await;
+    println!("takeover from the frozen: {took:?}");
+    for (index, epoch) in &before {
+        assert!(first.valid()[index] > *epoch, "the epoch did not rise");
+    }
+    until(&[&first, &second], 2 * TAKEOVER, even).await;
+
+    first.order(Order::Die);
+    let took = until(&[&second], TAKEOVER, || second.valid().len() == KEYS).await;
+    println!("takeover from the killed: {took:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_stop_and_a_restart_on_the_same_node_hand_over_at_once() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let _bus = server.prepared_bus().await?;
+    let node = NodeId::ephemeral();
+    let killed = Replica::start(&server.url(), node.clone());
+    until(&[&killed], TAKEOVER, || killed.valid().len() == KEYS).await;
+    killed.order(Order::Die);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    let restarted = Replica::start(&server.url(), node);
+    let took = until(&[&restarted], TAKEOVER, || restarted.valid().len() == KEYS).await;
+    assert!(took < Duration::from_millis(1500), "a restarted node took {took:?}");
+
+    let other = Replica::start(&server.url(), NodeId::ephemeral());
+    until(&[&restarted, &other], TAKEOVER, || other.valid().len() == KEYS / 2).await;
+    restarted.order(Order::Stop);
+    let took = until(&[&restarted, &other], TAKEOVER, || other.valid().len() == KEYS).await;
+    assert!(took < Duration::from_millis(1500), "after a clean stop it took {took:?}");
+    Ok(())
+}
