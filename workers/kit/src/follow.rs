@@ -25,6 +25,8 @@ const REOPEN: Schedule =
 pub enum Start {
     /// With the first message after this sequence; 0 is the oldest there is.
     After(u64),
+    /// With the first message that the stream took at or after this Unix millisecond.
+    Since(u64),
     /// With the newest message of each subject, then whatever comes.
     LastPerSubject,
 }
@@ -88,7 +90,7 @@ pub struct Follow {
 /// What was read so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
-    /// The last sequence handed out; None before the first one of [`Start::LastPerSubject`].
+    /// The last sequence handed out; None before the first one of a start that names no sequence.
     read: Option<u64>,
     /// When the stream was made; None before it was first seen.
     stream_created_ms: Option<i64>,
@@ -111,7 +113,7 @@ impl Bus {
     pub fn follow(&self, options: FollowOptions) -> Follow {
         let read = match options.start {
             Start::After(sequence) => Some(sequence),
-            Start::LastPerSubject => None,
+            Start::Since(_) | Start::LastPerSubject => None,
         };
         let progress = Progress { read, stream_created_ms: None };
         let state = State::Opening(open(self, &options, progress, None));

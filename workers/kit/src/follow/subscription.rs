@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use futures::{Stream, StreamExt};
 
-use super::{FollowError, FollowOptions, OpenError, Progress};
+use super::{FollowError, FollowOptions, OpenError, Progress, Start};
 use crate::bus::{ApiError, Bus, Link};
 use crate::incoming::{Headers, Position, Stored};
 use crate::publish::fresh_id;
@@ -113,7 +113,7 @@ impl Subscription {
 fn consumer(options: &FollowOptions, progress: Progress) -> pull::Config {
     pull::Config {
         name: Some(format!("follow-{}", fresh_id())),
-        deliver_policy: deliver_policy(progress),
+        deliver_policy: deliver_policy(options.start, progress),
         ack_policy: AckPolicy::None,
         filter_subject: options.filter.clone(),
         replay_policy: ReplayPolicy::Instant,
@@ -124,11 +124,20 @@ fn consumer(options: &FollowOptions, progress: Progress) -> pull::Config {
     }
 }
 
-fn deliver_policy(progress: Progress) -> DeliverPolicy {
-    match progress.read {
-        None => DeliverPolicy::LastPerSubject,
-        Some(0) => DeliverPolicy::All,
-        Some(read) => DeliverPolicy::ByStartSequence { start_sequence: read + 1 },
+fn deliver_policy(start: Start, progress: Progress) -> DeliverPolicy {
+    match (progress.read, start) {
+        (Some(read), _) if read > 0 => DeliverPolicy::ByStartSequence { start_sequence: read + 1 },
+        (None, Start::Since(unix_ms)) => since(unix_ms),
+        (None, Start::LastPerSubject) => DeliverPolicy::LastPerSubject,
+        _ => DeliverPolicy::All,
+    }
+}
+
+fn since(unix_ms: u64) -> DeliverPolicy {
+    match async_nats::datetime::from_nanos(i128::from(unix_ms) * 1_000_000) {
+        Ok(start_time) => DeliverPolicy::ByStartTime { start_time },
+        // Past the year 9999, which no message is from.
+        Err(_) => DeliverPolicy::New,
     }
 }
 
