@@ -109,17 +109,18 @@ impl Client {
         }
     }
 
-    /// Waits until the export has as many requests as were accepted, and compares every series.
-    pub async fn assert_shows(&self, sent: &Ledger, patience: Duration) -> Scrape {
+    /// Waits until the export has as many requests as were accepted, and compares every series; what is wrong.
+    pub async fn export_findings(&self, sent: &Ledger, patience: Duration) -> Vec<String> {
         let page = self.scrape_until(patience, |page| page.requests() >= sent.requests()).await;
         let differences = sent.differences(&page.ledger());
-        assert!(
-            differences.is_empty(),
-            "the export differs from what was accepted:\n{}",
-            differences.join("\n")
-        );
-        page.check_histograms().unwrap_or_else(|error| panic!("{error}"));
-        page
+        let differences = differences.into_iter().map(|difference| format!("export: {difference}"));
+        differences.chain(page.check_histograms().err()).collect()
+    }
+
+    /// Fails the test unless the export shows exactly what was accepted, at the latest after `patience`.
+    pub async fn assert_shows(&self, sent: &Ledger, patience: Duration) {
+        let findings = self.export_findings(sent, patience).await;
+        assert!(findings.is_empty(), "{}", findings.join("\n"));
     }
 
     /// Waits until the ingress says that it is ready.

@@ -97,8 +97,8 @@ pub struct Separate {
     pub ingress: Option<Process>,
     /// The replicas of `keelson run metrics`; `None` while one is dead.
     pub metrics: Vec<Option<Process>>,
-    /// `keelson run steward`.
-    steward: Option<Process>,
+    /// `keelson run steward`; `None` while it is dead.
+    pub steward: Option<Process>,
 }
 
 impl Separate {
@@ -116,7 +116,7 @@ impl Separate {
             Self { place, executable: executable.to_owned(), nats, ingress: None, metrics, steward: None };
         run(&all.place, &["bus", "apply"]);
         all.start_ingress(&[]);
-        all.steward = Some(all.spawn("steward", "steward", &[]));
+        all.start_steward(&[]);
         for replica in 0..replicas {
             all.start_metrics(replica, &[]);
         }
@@ -128,6 +128,11 @@ impl Separate {
     /// Starts the ingress (again), with more environment.
     pub fn start_ingress(&mut self, env: &[(&str, &str)]) {
         self.ingress = Some(self.spawn("ingress", "ingress", env));
+    }
+
+    /// Starts the steward (again), with more environment.
+    pub fn start_steward(&mut self, env: &[(&str, &str)]) {
+        self.steward = Some(self.spawn("steward", "steward", env));
     }
 
     /// Starts a replica of the metrics worker (again), with more environment.
@@ -156,9 +161,9 @@ impl Separate {
         let mut leases = BTreeMap::new();
         for partition in Partition::all() {
             let held = bucket.get(format!("metrics.partition.{partition}")).await.expect("the bus answers");
-            let node =
-                held.and_then(|value| codec::decode::<Lease>(None, &value).ok()).map(|lease| lease.node);
-            leases.extend(node.map(|node| (partition.index(), node)));
+            let lease = held.and_then(|value| codec::decode::<Lease>(None, &value).ok());
+            let taken = lease.filter(|lease| !lease.owner.is_empty());
+            leases.extend(taken.map(|lease| (partition.index(), lease.node)));
         }
         leases
     }
@@ -186,6 +191,8 @@ impl Separate {
 /// What is read of a lease.
 #[derive(Deserialize)]
 struct Lease {
+    /// Empty once it was given back.
+    owner: String,
     node: String,
 }
 
@@ -193,21 +200,21 @@ fn metrics_name(replica: usize) -> String {
     format!("metrics-{replica}")
 }
 
-/// What has to hold of the bus after everything: slices without a gap that add up to what was accepted, and no dead letter.
-///
-/// # Errors
-/// What does not.
-pub async fn check_bus(url: &str, sent: &Ledger) -> Result<(), String> {
+/// What does not hold of the bus after everything: slices without a gap that add up to what was accepted, and no dead letter.
+pub async fn bus_findings(url: &str, sent: &Ledger) -> Vec<String> {
     let all = slices::read_all(url).await;
-    slices::check_contiguous(&all)?;
+    let mut findings: Vec<String> = slices::check_contiguous(&all).err().into_iter().collect();
     let differences = sent.without_classic().differences(&slices::sum(&all));
-    if !differences.is_empty() {
-        return Err(format!("the slices differ from what was accepted:\n{}", differences.join("\n")));
-    }
-    match nats::messages_on(url, "DEAD_LETTERS").await {
-        0 => Ok(()),
-        letters => Err(format!("{letters} dead letters")),
-    }
+    findings.extend(differences.into_iter().map(|difference| format!("slices: {difference}")));
+    let letters = nats::messages_on(url, "DEAD_LETTERS").await;
+    findings.extend((letters > 0).then(|| format!("{letters} dead letters")));
+    findings
+}
+
+/// Fails the test with everything that does not hold of the bus.
+pub async fn assert_bus(url: &str, sent: &Ledger) {
+    let findings = bus_findings(url, sent).await;
+    assert!(findings.is_empty(), "{}", findings.join("\n"));
 }
 
 /// Runs a client command of Keelson in a place; its output when it succeeds.

@@ -1,7 +1,10 @@
 //! Keelson as it is shipped, against real servers: one scenario a file.
 
 mod access_log;
+mod bad_input_bus;
+mod bad_input_http;
 mod cardinality;
+mod foreign;
 mod orphans;
 mod prometheus;
 mod quantiles;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keelson_tests::keelson::{SHOWN_WITHIN, Separate, check_bus};
+use keelson_tests::keelson::{SHOWN_WITHIN, Separate, assert_bus};
 use keelson_tests::traffic::{Load, Traffic};
 use keelson_tests::watcher::Watcher;
 
@@ -36,5 +36,5 @@ async fn work_resumes_within_five_seconds_of_the_bus_being_back() {
     let seen = watcher.end().await;
     println!("{} samples, {retries} requests repeated", sent.requests());
     assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
-    check_bus(&all.nats.url(), &sent).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_bus(&all.nats.url(), &sent).await;
 }

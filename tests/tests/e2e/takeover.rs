@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keelson_tests::keelson::{READY_WITHIN, SHOWN_WITHIN, Separate, check_bus};
+use keelson_tests::keelson::{READY_WITHIN, SHOWN_WITHIN, Separate, assert_bus};
 use keelson_tests::traffic::{Load, Traffic};
 use keelson_tests::watcher::Watcher;
 use nix::sys::signal::Signal;
@@ -41,7 +41,7 @@ async fn a_replica_takes_over_within_five_seconds_and_counts_stay_exact() {
         seen.unanswered
     );
     assert!(seen.wrong.is_empty(), "{:#?}", seen.wrong);
-    check_bus(&all.nats.url(), &sent).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_bus(&all.nats.url(), &sent).await;
 }
 
 /// Waits until each replica owns some partitions.
