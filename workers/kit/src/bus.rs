@@ -288,10 +288,6 @@ impl Bus {
         self.inner.request_timeout
     }
 
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.inner.clock
-    }
-
     /// The time now, for what is written down.
     pub(crate) fn timestamp(&self) -> jiff::Timestamp {
         let now = i64::try_from(self.inner.clock.now_ms()).unwrap_or(i64::MAX);

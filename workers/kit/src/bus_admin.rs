@@ -13,6 +13,7 @@ use keelson_bus_config::BusConfig;
 use serde::Serialize;
 
 use self::diff::{Wanted, change};
+pub(crate) use self::diff::consumer_config;
 use crate::bus::{ApiError, Bus};
 
 /// How a running bus differs from bus-config.

@@ -1,13 +1,13 @@
 //! keelson-kit
 
-pub mod fault;
-pub mod failure;
-pub mod dead_letter;
-pub mod consume;
 pub mod bus;
 pub mod bus_admin;
 pub mod clock;
 pub mod config;
+pub mod consume;
+pub mod dead_letter;
+pub mod failure;
+pub mod fault;
 pub mod follow;
 pub mod incoming;
 pub mod kv;

@@ -95,7 +95,17 @@ fn bucket(spec: &BucketSpec) -> Wanted {
 }
 
 fn consumer(spec: &ConsumerSpec) -> Wanted {
-    let config = json!({
+    Wanted {
+        kind: Kind::Consumer,
+        stream: spec.stream.clone(),
+        consumer: Some(spec.name.clone()),
+        config: consumer_config(spec),
+    }
+}
+
+/// The configuration of a durable consumer, for the plan and for the worker that finds it missing.
+pub(crate) fn consumer_config(spec: &ConsumerSpec) -> Map<String, Value> {
+    fields(json!({
         "durable_name": spec.name,
         "name": spec.name,
         "description": spec.description,
@@ -106,13 +116,7 @@ fn consumer(spec: &ConsumerSpec) -> Wanted {
         "ack_wait": nanos(spec.ack_wait()),
         "max_deliver": spec.max_deliver,
         "max_ack_pending": spec.max_ack_pending,
-    });
-    Wanted {
-        kind: Kind::Consumer,
-        stream: spec.stream.clone(),
-        consumer: Some(spec.name.clone()),
-        config: fields(config),
-    }
+    }))
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -1,0 +1,72 @@
+//! Storing dead letters.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use keelson_schemas::dead_letter::DeadLetter;
+use keelson_schemas::{id, subject};
+
+use crate::bus::Bus;
+use crate::consume::Delivery;
+use crate::publish::{Outgoing, PublishError, Receipt};
+
+/// The most that a dead letter's reason says.
+const MAX_REASON_BYTES: usize = 4096;
+
+/// The stream of dead letters.
+pub const STREAM: &str = "DEAD_LETTERS";
+
+/// Stores the dead letter of a delivery.
+pub(crate) async fn bury(bus: &Bus, delivery: &Delivery, reason: &str) -> Result<Receipt, PublishError> {
+    let message = &delivery.message;
+    let letter = DeadLetter {
+        stream: delivery.stream.clone(),
+        consumer: delivery.consumer.clone(),
+        sequence: message.sequence,
+        subject: message.subject().to_owned(),
+        headers: message.headers.to_vec(),
+        payload: message.payload.clone(),
+        truncated: false,
+        reason: shortened(reason),
+        attempts: delivery.attempt,
+        stored_at: timestamp_ms(message.time_ms),
+        failed_at: bus.timestamp(),
+    };
+    store(bus, &letter).await
+}
+
+/// Stores a dead letter under the id that everyone derives for its message; without the body, when it does not fit.
+pub(crate) async fn store(bus: &Bus, letter: &DeadLetter) -> Result<Receipt, PublishError> {
+    let to = subject::dlq(&letter.stream, &letter.consumer);
+    let id =
+        id::dead_letter(&letter.stream, &letter.consumer, letter.sequence, letter.stored_at.as_millisecond());
+    match bus.publish(&Outgoing::of(&to, &id, letter)?).await {
+        Err(PublishError::TooLarge(_)) if !letter.truncated => {
+            let without = DeadLetter { payload: Bytes::new(), truncated: true, ..letter.clone() };
+            bus.publish(&Outgoing::of(&to, &id, &without)?).await
+        }
+        stored => stored,
+    }
+}
+
+/// A time of the server's, which is valid until the year 9999.
+pub(crate) fn timestamp_ms(unix_ms: u64) -> Timestamp {
+    let unix_ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(unix_ms).unwrap_or(Timestamp::MAX)
+}
+
+fn shortened(reason: &str) -> String {
+    let end = reason.floor_char_boundary(MAX_REASON_BYTES);
+    reason[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        assert_eq!(shortened("kurz"), "kurz");
+        let long = "ü".repeat(MAX_REASON_BYTES);
+        assert!(shortened(&long).len() <= MAX_REASON_BYTES);
+    }
+}
