@@ -1,1 +1,60 @@
-//! x
+//! Crashes: processes are killed and stopped at random and at named moments while telemetry flows in through HTTP, and afterwards every count is exact.
+//!
+//! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
+
+mod blows;
+mod deployment;
+mod points;
+mod report;
+mod run;
+mod sabotage;
+
+use keelson_tests::seed;
+
+use crate::run::Plan;
+
+/// Rounds of the short version, for either deployment; each of them is one to three seconds.
+const SHORT: usize = 12;
+/// Rounds of the long version.
+const LONG: usize = 220;
+/// How often each fault point is hit in the long version.
+const HITS: usize = 5;
+/// Samples that the long version has to have sent.
+const SAMPLES: u64 = 1_000_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_exact_after_crashes() {
+    let seed = seed::seed();
+    run::separate(Plan { seed, rounds: rounds(SHORT), ..Plan::default() }).await.assert_sound();
+    run::whole(Plan { seed, rounds: rounds(SHORT) / 3, ..Plan::default() }).await.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_exact_after_a_crash_at_every_fault_point() {
+    let report = run::separate(Plan { seed: seed::seed(), hits: 1, ..Plan::default() }).await;
+    report.assert_every_point_was_hit(1);
+    report.assert_sound();
+}
+
+#[test]
+fn every_fault_point_of_the_sources_is_hit() {
+    points::assert_complete();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a quarter of an hour: make crash"]
+async fn counts_are_exact_after_hundreds_of_crashes() {
+    let seed = seed::seed();
+    let rounds = rounds(LONG);
+    let separate = run::separate(Plan { seed, rounds, hits: HITS, samples: SAMPLES }).await;
+    let whole = run::whole(Plan { seed, rounds: rounds / 5, ..Plan::default() }).await;
+    separate.assert_every_point_was_hit(HITS);
+    separate.assert_sound();
+    whole.assert_sound();
+}
+
+fn rounds(default: usize) -> usize {
+    std::env::var("KEELSON_ROUNDS")
+        .map_or(default, |rounds| rounds.parse().expect("KEELSON_ROUNDS is a number"))
+}

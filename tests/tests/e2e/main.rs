@@ -1,4 +1,5 @@
 //! Keelson as it is shipped, against real servers: one scenario a file.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod access_log;
 mod bad_input_bus;

@@ -1,0 +1,57 @@
+//! A check of the check: with a safeguard switched off, the same run has to find something wrong.
+
+use std::time::Duration;
+
+use keelson_tests::seed;
+
+use crate::blows::Blow;
+use crate::deployment::{start, strike};
+use crate::report::Report;
+use crate::run::{Flow, Rounds};
+
+/// Counts that are lost never come, so they are not waited for long.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_deduplication_something_is_found() {
+    let report = sabotaged("dedup", &[Blow::KillIngress]).await;
+    assert_found("dedup", &report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_fencing_something_is_found() {
+    let report = sabotaged("fencing", &[Blow::StopMetrics(0), Blow::StopMetrics(1)]).await;
+    assert_found("fencing", &report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_replay_something_is_found() {
+    let kills = [0, 1, 0, 1].map(Blow::KillMetrics);
+    let report = sabotaged("replay", &kills).await;
+    assert_found("replay", &report);
+}
+
+/// The same blows find nothing when nothing is switched off: what is found above is due to the sabotage.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sabotage_nothing_is_found() {
+    let blows = [Blow::KillIngress, Blow::StopMetrics(0), Blow::KillMetrics(1)];
+    sabotaged("", &blows).await.assert_sound();
+}
+
+async fn sabotaged(safeguard: &str, blows: &[Blow]) -> Report {
+    let seed = seed::seed();
+    let mut rng = seed::rng(seed, 3_000);
+    let mut all = start(safeguard).await;
+    let flow = Flow::start(&all.client(), seed);
+    for blow in blows {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        strike(&mut all, *blow, &mut rng).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    flow.finish(&all.client(), &all.nats.url(), seed, Rounds::default(), PATIENCE).await
+}
+
+fn assert_found(safeguard: &str, report: &Report) {
+    assert!(!report.findings.is_empty(), "without {safeguard} nothing was found: the check does not see it");
+    println!("without {safeguard}: {} findings, the first: {}", report.findings.len(), report.findings[0]);
+}
