@@ -93,12 +93,18 @@ pub struct OperationRecord {
     /// The trace in which it was asked for.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The CloudEvents type of its command.
+    #[serde(default)]
+    pub message_type: String,
     /// The sequence under which its command is on the stream, once that is known.
     #[serde(default)]
     pub published: Option<u64>,
     /// The message that carries it, `<sequence>@<stored at, ns>`: any other message with its id is a duplicate.
     #[serde(default)]
     pub carrier: Option<String>,
+    /// Whether an attempt has begun and not ended: found so by the next attempt, its worker crashed in the midst of it.
+    #[serde(default)]
+    pub attempt_open: bool,
 }
 
 impl Message for OperationRecord {
@@ -122,8 +128,10 @@ impl Message for OperationRecord {
             payload: Some(Bytes::from_static(b"{\"sequence\":7}")),
             body_hash: Some(crate::id::body_hash(b"{\"sequence\":7}")),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            message_type: "keelson.steward.redrive.v1".into(),
             published: Some(12),
             carrier: Some("12@1764000000123000000".into()),
+            attempt_open: true,
         }
     }
 }
