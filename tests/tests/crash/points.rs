@@ -7,6 +7,7 @@ use std::path::Path;
 use keelson_tests::binary::repository;
 
 /// Which process passes a point.
+#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passer {
     /// `keelson run metrics`.

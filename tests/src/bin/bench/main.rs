@@ -1,2 +1,107 @@
-//! The benchmark.
-fn main() {}
+//! The figures, as ratios measured in one run: `make bench`. Everything of a row runs on the machine's same cores: nats-server, Keelson, and whoever
+//! makes the load. Arguments choose rows (`bus`, `http`, `start`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
+
+mod baseline;
+mod bus;
+mod figures;
+mod generator;
+mod http;
+mod samples;
+mod start;
+
+use crate::figures::{Figures, Row, Unit};
+
+const RUNS: usize = 3;
+
+#[tokio::main]
+async fn main() {
+    let chosen: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |row: &str| chosen.is_empty() || chosen.iter().any(|name| name == row);
+    let runs =
+        std::env::var("KEELSON_BENCH_RUNS").map_or(RUNS, |runs| runs.parse().expect("a number of runs"));
+
+    let mut figures = Figures::default();
+    for run in 1..=runs {
+        println!("run {run} of {runs}");
+        if wanted("bus") || wanted("http") {
+            figures.add("prom-client", baseline::samples_per_second());
+        }
+        if wanted("bus") {
+            let measured = bus::measure().await;
+            figures.add("raw publish", measured.published_per_second);
+            figures.add("bus", measured.aggregated_per_second);
+            figures.add("bus, sustained", measured.sustained_per_second);
+        }
+        if wanted("http") {
+            figures.add("http", http::measure().await);
+            figures.add("raw publish, acked", http::measure_raw().await);
+        }
+        if wanted("start") {
+            let measured = start::measure().await;
+            figures.add("start", measured.fresh_seconds);
+            figures.add("restart", measured.again_seconds);
+            figures.add("resident", measured.resident_mb);
+        }
+    }
+    figures.print(ROWS);
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        what: "bus to aggregated, from the worker's start",
+        figure: "bus",
+        unit: Unit::Samples,
+        against: Some("prom-client"),
+        reach: ">= 5 x",
+    },
+    Row {
+        what: "bus to aggregated, sustained",
+        figure: "bus, sustained",
+        unit: Unit::Samples,
+        against: Some("prom-client"),
+        reach: "",
+    },
+    Row {
+        what: "HTTP JSON to 202",
+        figure: "http",
+        unit: Unit::Samples,
+        against: Some("prom-client"),
+        reach: ">= 1 x",
+    },
+    Row {
+        what: "HTTP JSON to 202",
+        figure: "http",
+        unit: Unit::Samples,
+        against: Some("raw publish, acked"),
+        reach: "",
+    },
+    Row {
+        what: "raw publish, 500 samples a message, pipelined",
+        figure: "raw publish",
+        unit: Unit::Samples,
+        against: None,
+        reach: "",
+    },
+    Row {
+        what: "keelson up on an empty directory, ready",
+        figure: "start",
+        unit: Unit::Seconds,
+        against: None,
+        reach: "<= 2 s",
+    },
+    Row {
+        what: "keelson up after kill -9, ready",
+        figure: "restart",
+        unit: Unit::Seconds,
+        against: None,
+        reach: "<= 2 s",
+    },
+    Row {
+        what: "keelson up, idle, without nats-server",
+        figure: "resident",
+        unit: Unit::Megabytes,
+        against: None,
+        reach: "<= 80 MB",
+    },
+];
