@@ -16,7 +16,7 @@ use crate::totals::{InstanceReading, ServiceTotals, Tally};
 pub struct Slice {
     /// Which partition.
     pub partition: u8,
-    /// Which making of the telemetry stream the sequences belong to: its creation time in Unix nanoseconds.
+    /// Which making of the telemetry stream the sequences belong to: its creation time in Unix milliseconds.
     pub stream: u64,
     /// The sequence up to which the slice before reached; zero for the first.
     pub after: u64,
@@ -121,7 +121,7 @@ impl Message for Slice {
         };
         Self {
             partition: 4,
-            stream: 1_764_000_000_000_000_000,
+            stream: 1_764_000_000_000,
             after: 41,
             through: 57,
             epoch: 3,

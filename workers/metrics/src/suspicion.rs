@@ -4,8 +4,13 @@
 //! there. An owner that begins at the same place for the third time goes on carefully, one message a slice, and marks each before it
 //! counts it. A mark that is found again by a successor is a crash of that message; the third one convicts it. An owner that is killed for other reasons loses nothing but speed.
 
+use keelson_kit::bus::Bus;
+use keelson_kit::kv::{Kv, KvError};
+use keelson_schemas::subject::Partition;
 use serde::{Deserialize, Serialize};
 
+/// Short-lived facts about deliveries are kept with those of the other consumers.
+const BUCKET: &str = "deliveries";
 /// How often an owner may begin at one place before it goes on carefully.
 const STARTS_BEFORE_CARE: u32 = 2;
 /// How often a message may crash the worker.
@@ -62,6 +67,38 @@ impl Suspicion {
     #[must_use]
     pub fn clear(self) -> Self {
         Self { marked: None, crashes: 0, ..self }
+    }
+}
+
+/// The suspicion about a partition as it is kept on the bus.
+pub struct Kept {
+    bucket: Kv,
+    key: String,
+}
+
+impl Kept {
+    /// That of a partition.
+    #[must_use]
+    pub fn of(bus: &Bus, partition: Partition) -> Self {
+        Self { bucket: bus.kv(BUCKET), key: format!("metrics.suspicion.{partition}") }
+    }
+
+    /// Notes that another owner begins after `through`.
+    ///
+    /// # Errors
+    /// The bus is away, or refuses.
+    pub async fn begin(&self, through: u64) -> Result<Suspicion, KvError> {
+        let kept = self.bucket.get::<Suspicion>(&self.key).await?.map(|entry| entry.value).unwrap_or_default();
+        self.put(kept.begin(through)).await
+    }
+
+    /// Keeps what is known now.
+    ///
+    /// # Errors
+    /// The bus is away, or refuses.
+    pub async fn put(&self, suspicion: Suspicion) -> Result<Suspicion, KvError> {
+        self.bucket.put(&self.key, &suspicion).await?;
+        Ok(suspicion)
     }
 }
 

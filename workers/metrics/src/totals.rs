@@ -109,12 +109,12 @@ impl Totals {
     /// # Errors
     /// It leaves a gap.
     pub fn apply(&mut self, slice: &Slice) -> Result<bool, Gap> {
-        let through = if slice.stream == self.stream { self.through } else { 0 };
-        if slice.stream < self.stream || slice.through <= through {
+        if slice.stream < self.stream || (slice.stream == self.stream && slice.through <= self.through) {
             return Ok(false);
         }
-        if slice.after != through {
-            return Err(Gap { through, after: slice.after });
+        // In a stream that was made anew, sequences begin wherever they do.
+        if slice.stream == self.stream && slice.after != self.through {
+            return Err(Gap { through: self.through, after: slice.after });
         }
         self.stream = slice.stream;
         self.through = slice.through;

@@ -1,0 +1,346 @@
+//! One partition, for as long as this process owns it: read back what is committed, then count, cut, commit and checkpoint.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
+use keelson_kit::incoming::Stored;
+use keelson_kit::lease::Lease;
+use keelson_kit::role::Context;
+use keelson_kit::{dead_letter, fault, trace};
+use keelson_schemas::envelope::{CONTENT_TYPE, TRACEPARENT};
+use keelson_schemas::limits::OVERFLOW;
+use keelson_schemas::slice::Slice;
+use keelson_schemas::subject;
+use keelson_schemas::telemetry::Batch;
+use tracing::{Instrument, Span, info, info_span, warn};
+
+use crate::config::MetricsConfig;
+use crate::delta::Delta;
+use crate::ledger::{self, Commit, Ledger};
+use crate::recover::Recovered;
+use crate::services::Services;
+use crate::snapshot::Snapshots;
+use crate::state::State;
+use crate::suspicion::{self, Suspicion};
+use crate::trail::Trail;
+use crate::{intake, recover, retention};
+
+/// The stream that holds the telemetry.
+pub const STREAM: &str = "TELEMETRY";
+/// The name under which telemetry that cannot be counted is dead-lettered.
+const CONSUMER: &str = "metrics";
+/// Messages that are counted before anything else is looked at.
+const AT_ONCE: usize = 256;
+/// How long after a slice that the bus did not take it is tried again.
+const TRY_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What is needed to own a partition.
+#[derive(Clone)]
+pub struct Owner {
+    /// The role's context.
+    pub ctx: Context,
+    /// The role's configuration.
+    pub config: Arc<MetricsConfig>,
+    /// The register of service names.
+    pub services: Arc<Services>,
+    /// Which partition.
+    pub partition: subject::Partition,
+    /// What answers are given from.
+    pub state: Arc<State>,
+}
+
+/// How a tenure ends.
+enum End {
+    /// The lease is lost or fenced, or the process shuts down.
+    Over,
+    /// What is committed has to be read again.
+    ReadAgain,
+}
+
+impl Owner {
+    /// Works until the lease is lost or the process shuts down.
+    ///
+    /// # Errors
+    /// Something failed that only a fresh start may mend; nothing that is committed is touched by it.
+    pub async fn run(&self, lease: &Lease) -> anyhow::Result<()> {
+        loop {
+            let recovered = tokio::select! {
+                biased;
+                () = self.ctx.tasks.cancelled() => return Ok(()),
+                _ = lease.lost() => return Ok(()),
+                recovered = recover::recover(self, lease.epoch()) => recovered?,
+            };
+            let Some(recovered) = recovered else { return Ok(()) };
+            let mut tenure = Tenure::begin(self, lease, recovered).await?;
+            match tenure.work().await? {
+                End::Over => return Ok(()),
+                End::ReadAgain => warn!(partition = %self.partition, "another owner's slice came first; reading again"),
+            }
+        }
+    }
+}
+
+/// The work between two times of reading back.
+struct Tenure<'a> {
+    owner: &'a Owner,
+    lease: &'a Lease,
+    ledger: Ledger,
+    snapshots: Snapshots,
+    suspicion: Suspicion,
+    inbox: Follow,
+    stream: u64,
+    /// The last sequence that is in a slice.
+    committed: u64,
+    /// The last sequence that is counted.
+    counted: u64,
+    delta: Delta,
+    rejected: u64,
+    /// When the oldest message outside a slice was counted.
+    since: Option<Instant>,
+    /// A slice of which nobody knows whether it stands. Nothing else can be committed before it is.
+    unanswered: Option<Slice>,
+    checkpoint_at: Option<Instant>,
+    forget_at: Instant,
+    to_commit: Trail,
+    to_checkpoint: Trail,
+}
+
+impl<'a> Tenure<'a> {
+    async fn begin(owner: &'a Owner, lease: &'a Lease, recovered: Recovered) -> anyhow::Result<Self> {
+        let Recovered { ledger, snapshots, stream, through, slices_read } = recovered;
+        let suspicion = suspicion::Kept::of(&owner.ctx.bus, owner.partition).begin(through).await?;
+        let filter = subject::tel(owner.partition);
+        let now = owner.ctx.clock.now();
+        let checkpoint_at = (slices_read > 0).then(|| now + owner.config.checkpoint_interval());
+        Ok(Self {
+            inbox: owner.ctx.bus.follow(FollowOptions::new(STREAM, filter, Start::After(through))),
+            owner,
+            lease,
+            ledger,
+            snapshots,
+            suspicion,
+            stream,
+            committed: through,
+            counted: through,
+            delta: Delta::default(),
+            rejected: 0,
+            since: None,
+            unanswered: None,
+            checkpoint_at,
+            forget_at: now + retention::EVERY,
+            to_commit: Trail::default(),
+            to_checkpoint: Trail::default(),
+        })
+    }
+
+    async fn work(&mut self) -> anyhow::Result<End> {
+        let clock = self.owner.ctx.clock.clone();
+        loop {
+            let (commit_at, checkpoint_at, forget_at) = (self.commit_at(), self.checkpoint_at, self.forget_at);
+            let at = |time: Option<Instant>| clock.sleep_until(time.unwrap_or_else(|| clock.now()));
+            tokio::select! {
+                biased;
+                _ = self.lease.lost() => return Ok(End::Over),
+                () = self.owner.ctx.tasks.cancelled() => return self.leave().await,
+                () = at(commit_at), if commit_at.is_some() => {
+                    if let Some(end) = self.commit().await? {
+                        return Ok(end);
+                    }
+                }
+                () = at(checkpoint_at), if checkpoint_at.is_some() => {
+                    if !self.checkpoint().await? {
+                        return Ok(End::Over);
+                    }
+                }
+                () = clock.sleep_until(forget_at) => self.forget().await,
+                message = self.inbox.next(), if self.unanswered.is_none() => match message {
+                    Ok(message) => self.take_all(message).await?,
+                    Err(error) => return self.stream_replaced(&error).await,
+                },
+            }
+        }
+    }
+
+    /// When what is pending has to be committed.
+    fn commit_at(&self) -> Option<Instant> {
+        let since = self.since?;
+        let now = self.owner.ctx.clock.now();
+        if self.unanswered.is_some() {
+            return Some(now + TRY_AGAIN);
+        }
+        let is_due = self.delta.is_full() || self.suspicion.is_careful();
+        Some(if is_due { now } else { since + self.owner.config.slice_interval() })
+    }
+
+    /// Counts a message and those that have arrived behind it, until something else is due.
+    async fn take_all(&mut self, first: Stored) -> anyhow::Result<()> {
+        self.take(first).await?;
+        for _ in 1..AT_ONCE {
+            if self.delta.is_full() || self.suspicion.is_careful() {
+                break;
+            }
+            match self.inbox.ready() {
+                Some(Ok(message)) => self.take(message).await?,
+                // An error shows again when the next message is asked for.
+                Some(Err(_)) | None => break,
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, message: Stored) -> anyhow::Result<()> {
+        let sequence = message.sequence;
+        if self.suspicion.convicts(sequence) {
+            self.reject(&message, "counting it crashed the worker three times", suspicion::CRASHES).await?;
+        } else if self.suspicion.is_careful() {
+            let kept = suspicion::Kept::of(&self.owner.ctx.bus, self.owner.partition);
+            self.suspicion = kept.put(std::mem::take(&mut self.suspicion).mark(sequence)).await?;
+            self.count(message).await?;
+            self.suspicion = kept.put(std::mem::take(&mut self.suspicion).clear()).await?;
+        } else {
+            self.count(message).await?;
+        }
+        self.counted = sequence;
+        self.since.get_or_insert_with(|| self.owner.ctx.clock.now());
+        Ok(())
+    }
+
+    async fn count(&mut self, message: Stored) -> anyhow::Result<()> {
+        let span = processing(&message);
+        self.to_commit.note(&span);
+        fault::point("telemetry.counting");
+        match intake::read(message.headers.get(CONTENT_TYPE), &message.payload, message.time_ms) {
+            Ok(batch) => self.add(batch, message.time_ms).instrument(span).await,
+            Err(reason) => self.reject(&message, &reason, 1).instrument(span).await,
+        }
+    }
+
+    async fn add(&mut self, batch: Batch, arrival_ms: u64) -> anyhow::Result<()> {
+        let owner = self.owner;
+        let is_known = self.delta.knows(&batch.service) || owner.state.totals(|totals| totals.knows(&batch.service));
+        let admitted = is_known || owner.services.admit(&batch.service).await.context("admitting a service")?;
+        let service = if admitted { batch.service.clone() } else { OVERFLOW.to_owned() };
+        let bounds = owner.config.bounds();
+        owner.state.totals(|totals| self.delta.add(totals, &bounds, &service, batch, arrival_ms));
+        Ok(())
+    }
+
+    /// Dead-letters a message; only then is it passed over.
+    async fn reject(&mut self, message: &Stored, reason: &str, attempts: u32) -> anyhow::Result<()> {
+        warn!(partition = %self.owner.partition, sequence = message.sequence, reason, "telemetry cannot be counted and is dead-lettered");
+        let bus = &self.owner.ctx.bus;
+        dead_letter::bury_message(bus, STREAM, CONSUMER, message, reason, attempts).await.context("dead-lettering")?;
+        fault::point("telemetry.dead-lettered");
+        self.rejected += 1;
+        Ok(())
+    }
+
+    /// Commits what is pending, or the slice that is still unanswered.
+    async fn commit(&mut self) -> anyhow::Result<Option<End>> {
+        let slice = self.unanswered.take().unwrap_or_else(|| self.cut());
+        let span = info_span!("commit slice", otel.name = format!("commit {}", subject::slice(self.owner.partition)), slice.after = slice.after, slice.through = slice.through, slice.epoch = slice.epoch);
+        self.to_commit.follow(&span);
+        match self.ledger.commit(&slice).instrument(span.clone()).await {
+            Commit::Done => self.committed(&slice, &span)?,
+            Commit::Unanswered(reason) => {
+                warn!(partition = %self.owner.partition, reason, "a slice could not be published; trying again");
+                self.unanswered = Some(slice);
+            }
+            Commit::Overtaken => return Ok(Some(End::ReadAgain)),
+            Commit::Fenced { epoch } => {
+                info!(partition = %self.owner.partition, lease.epoch = self.lease.epoch(), newer.epoch = epoch, "fenced: another owner has the partition");
+                return Ok(Some(End::Over));
+            }
+            Commit::Refused(reason) => anyhow::bail!("the bus refuses a slice: {reason}"),
+        }
+        Ok(None)
+    }
+
+    /// Everything that is counted and not committed.
+    fn cut(&mut self) -> Slice {
+        Slice {
+            partition: self.owner.partition.index(),
+            stream: self.stream,
+            after: self.committed,
+            through: self.counted,
+            epoch: self.lease.epoch(),
+            cut_at_ms: self.owner.ctx.clock.now_ms(),
+            rejected: std::mem::take(&mut self.rejected),
+            services: self.delta.take(),
+        }
+    }
+
+    fn committed(&mut self, slice: &Slice, span: &Span) -> anyhow::Result<()> {
+        self.owner.state.apply(slice, self.owner.ctx.clock.now_ms() / 1000)?;
+        self.committed = slice.through;
+        self.since = None;
+        self.to_checkpoint.note(span);
+        let due = self.owner.ctx.clock.now() + self.owner.config.checkpoint_interval();
+        self.checkpoint_at.get_or_insert(due);
+        Ok(())
+    }
+
+    /// Keeps the totals as they are committed; false when another owner has kept some since.
+    async fn checkpoint(&mut self) -> anyhow::Result<bool> {
+        let span = info_span!("checkpoint", otel.name = format!("checkpoint metrics.{}", self.owner.partition));
+        self.to_checkpoint.follow(&span);
+        let kept = self.snapshots.save(&self.owner.state, self.ledger.last()).instrument(span).await?;
+        self.checkpoint_at = None;
+        Ok(kept)
+    }
+
+    /// Removes what the checkpoint covers. What fails is done a minute later.
+    async fn forget(&mut self) {
+        self.forget_at = self.owner.ctx.clock.now() + retention::EVERY;
+        let (bus, now_ms) = (&self.owner.ctx.bus, self.owner.ctx.clock.now_ms());
+        let covered = self.snapshots.covers();
+        let telemetry = subject::tel(self.owner.partition);
+        let slices = subject::slice(self.owner.partition);
+        let done = async {
+            retention::forget(bus, STREAM, &telemetry, now_ms, retention::TELEMETRY, covered.telemetry).await?;
+            let kept = self.owner.config.slice_retention();
+            retention::forget(bus, ledger::STREAM, &slices, now_ms, kept, covered.slices).await
+        };
+        if let Err(error) = done.await {
+            warn!(partition = %self.owner.partition, error = %error, "what is checkpointed could not be removed; trying again in a minute");
+        }
+    }
+
+    /// Commits and checkpoints before the process ends, so that the next owner has nothing to count again.
+    async fn leave(&mut self) -> anyhow::Result<End> {
+        if self.since.is_some()
+            && let Some(end) = self.commit().await?
+        {
+            return Ok(end);
+        }
+        if self.checkpoint_at.is_some() {
+            self.checkpoint().await?;
+        }
+        Ok(End::Over)
+    }
+
+    /// The telemetry stream was made anew or lost its end. What was counted of it stands.
+    async fn stream_replaced(&mut self, error: &FollowError) -> anyhow::Result<End> {
+        warn!(partition = %self.owner.partition, error = %error, "the telemetry stream is another one now");
+        while self.since.is_some() {
+            if let Some(end) = self.commit().await? {
+                return Ok(end);
+            }
+            self.owner.ctx.clock.sleep(TRY_AGAIN).await;
+        }
+        Ok(End::ReadAgain)
+    }
+}
+
+/// The span of a message's processing, if its sender is traced.
+fn processing(message: &Stored) -> Span {
+    if message.headers.get(TRACEPARENT).is_none() {
+        return Span::none();
+    }
+    let sender = message.headers.envelope().trace;
+    let span = info_span!(parent: None, "process telemetry", otel.name = format!("process {}", message.subject()), otel.kind = "consumer", messaging.system = "nats", messaging.operation.name = "process", messaging.destination.name = message.subject(), messaging.message.id = message.headers.message_id());
+    trace::continue_from(&span, &sender);
+    span
+}
