@@ -32,6 +32,9 @@ pub(super) struct Record {
     pub owner: String,
     pub node: String,
     pub epoch: u64,
+    /// Tells one attempt of an owner from another. A write that was given up may still arrive; it must not be taken for
+    /// the later one, or its holder would count from too late a moment.
+    pub attempt: u64,
     pub duration_ms: u64,
 }
 
@@ -76,6 +79,7 @@ pub(super) struct Campaign {
     me: Candidate,
     timing: Timing,
     seen: Option<Seen>,
+    attempts: u64,
     /// The epoch that was written or is being written by this campaign.
     claim: Option<Claim>,
     /// When the write that is under way was sent.
@@ -94,6 +98,7 @@ struct Seen {
 #[derive(Debug)]
 struct Claim {
     epoch: u64,
+    attempt: u64,
     /// None until the first write of this epoch is known to stand.
     valid_until: Option<Instant>,
     /// When the oldest write was sent of which it is not known whether it stands.
@@ -103,7 +108,16 @@ struct Claim {
 
 impl Campaign {
     pub fn new(me: Candidate, timing: Timing) -> Self {
-        Self { me, timing, seen: None, claim: None, writing_since: None, reading: false, must_read: false }
+        Self {
+            me,
+            timing,
+            seen: None,
+            attempts: 0,
+            claim: None,
+            writing_since: None,
+            reading: false,
+            must_read: false,
+        }
     }
 
     /// Whether the lease is held; being held and being valid now are two things.
@@ -144,7 +158,7 @@ impl Campaign {
         if known.is_some_and(|known| observation.revision <= known) {
             return;
         }
-        match self.own_epoch(&observation) {
+        match self.is_own(&observation) {
             true => self.own_write_stands(),
             false => self.claim = None,
         }
@@ -176,7 +190,7 @@ impl Campaign {
                 let valid_until = sent + self.timing.valid_for();
                 claim.valid_until = claim.valid_until.max(Some(valid_until));
                 claim.oldest_unknown = None;
-                let record = Some(self.record(claim_epoch(&self.claim)));
+                let record = self.claim.as_ref().map(|claim| self.record(claim));
                 self.seen = Some(Seen { revision, record, since: now });
             }
             (Written::At(_), _) => {}
@@ -199,46 +213,54 @@ impl Campaign {
             self.reading = true;
             return Action::Read;
         }
-        match &self.claim {
-            Some(claim) if now >= claim.write_at => self.write(claim.epoch, now),
-            None if may_take && self.is_free(now) => self.write(self.next_epoch(), now),
-            _ => Action::Nothing,
-        }
-    }
-
-    /// Gives the lease up; the write that says so, when there is something to give up.
-    pub fn release(&mut self) -> Action {
-        let (Some(claim), Some(seen)) = (self.claim.take(), &self.seen) else { return Action::Nothing };
-        let record = Record { owner: String::new(), ..self.record(claim.epoch) };
-        Action::Write { record, expected_revision: seen.revision }
-    }
-
-    fn write(&mut self, epoch: u64, now: Instant) -> Action {
-        let write_at = now + self.timing.renew_every;
+        let free = may_take && self.is_free(now);
         match &mut self.claim {
-            Some(claim) => claim.write_at = write_at,
-            None => self.claim = Some(Claim { epoch, valid_until: None, oldest_unknown: None, write_at }),
+            Some(claim) if now >= claim.write_at => claim.write_at = now + self.timing.renew_every,
+            None if free => self.claim = Some(self.attempt(now)),
+            _ => return Action::Nothing,
         }
         self.writing_since = Some(now);
-        let expected_revision = self.seen.as_ref().map_or(0, |seen| seen.revision);
-        Action::Write { record: self.record(epoch), expected_revision }
+        self.write(self.claim.as_ref().map(|claim| self.record(claim)))
     }
 
-    fn record(&self, epoch: u64) -> Record {
+    /// Gives the lease up; the write that says so, when there is something to give up. What becomes of it is not told to
+    /// this campaign.
+    pub fn release(&mut self) -> Action {
+        let claim = self.claim.take();
+        self.write(claim.map(|claim| Record { owner: String::new(), ..self.record(&claim) }))
+    }
+
+    fn write(&self, record: Option<Record>) -> Action {
+        let expected_revision = self.seen.as_ref().map_or(0, |seen| seen.revision);
+        record.map_or(Action::Nothing, |record| Action::Write { record, expected_revision })
+    }
+
+    fn attempt(&mut self, now: Instant) -> Claim {
+        self.attempts += 1;
+        Claim {
+            epoch: self.next_epoch(),
+            attempt: self.attempts,
+            valid_until: None,
+            oldest_unknown: None,
+            write_at: now + self.timing.renew_every,
+        }
+    }
+
+    fn record(&self, claim: &Claim) -> Record {
         Record {
             owner: self.me.owner.clone(),
             node: self.me.node.clone(),
-            epoch,
+            epoch: claim.epoch,
+            attempt: claim.attempt,
             duration_ms: u64::try_from(self.timing.duration.as_millis()).unwrap_or(u64::MAX),
         }
     }
 
-    fn own_epoch(&self, observation: &Observation) -> bool {
-        let ours = |record: &Record| {
-            record.owner == self.me.owner
-                && self.claim.as_ref().is_some_and(|claim| claim.epoch == record.epoch)
-        };
-        observation.record.as_ref().is_some_and(ours)
+    fn is_own(&self, observation: &Observation) -> bool {
+        let claim = self.claim.as_ref().map(|claim| (self.me.owner.as_str(), claim.epoch, claim.attempt));
+        let found =
+            observation.record.as_ref().map(|record| (record.owner.as_str(), record.epoch, record.attempt));
+        claim.is_some() && claim == found
     }
 
     /// A write of this epoch was seen. Which one is not known, so it counts from the oldest that it may be.
@@ -253,10 +275,13 @@ impl Campaign {
 
     fn is_takeable(&self, seen: &Seen, now: Instant) -> bool {
         match &seen.record {
-            None => true,
+            None if seen.revision == 0 => true,
+            // Deleted under a holder who does not know it yet.
+            None => now.saturating_duration_since(seen.since) >= self.timing.duration,
             Some(record) if record.owner.is_empty() => true,
-            // The node's name is held under a file lock: whoever wrote this is gone.
-            Some(record) if record.node == self.me.node && record.owner != self.me.owner => true,
+            // A predecessor, surely gone since the node's name is held under a file lock; or a write of this campaign
+            // that had been given up, and whose only possible holder knows that it does not hold.
+            Some(record) if record.node == self.me.node => true,
             Some(record) => self.has_run_out(seen, record, now),
         }
     }
@@ -275,10 +300,6 @@ impl Campaign {
             None => 1,
         }
     }
-}
-
-fn claim_epoch(claim: &Option<Claim>) -> u64 {
-    claim.as_ref().map_or(0, |claim| claim.epoch)
 }
 
 impl Timing {

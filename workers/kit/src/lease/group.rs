@@ -156,20 +156,20 @@ impl Group {
     fn observed(&mut self, change: &Change) {
         let now = self.clock.now();
         let record = change.value.as_deref().and_then(decode);
-        if let Some(owner) = self.member_of(&change.key) {
-            return self.members.observe(owner, change.revision, record, now);
+        if let Some(node) = self.node_of(&change.key) {
+            return self.members.observe(node, change.revision, record, now);
         }
         if let Some(slot) = self.slots.iter_mut().find(|slot| *slot.key == *change.key) {
             slot.campaign.observe(Observation { revision: change.revision, record }, now);
         }
     }
 
-    fn member_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+    fn node_of<'a>(&self, key: &'a str) -> Option<&'a str> {
         key.strip_prefix(self.name.as_str())?.strip_prefix(".member.")
     }
 
-    fn member_key(&self, owner: &str) -> String {
-        format!("{}.member.{owner}", self.name)
+    fn member_key(&self, node: &str) -> String {
+        format!("{}.member.{node}", self.name)
     }
 
     fn done(&mut self, done: Done) {
@@ -186,8 +186,8 @@ impl Group {
     fn tick(&mut self) {
         let now = self.clock.now();
         self.announce(now);
-        for owner in self.members.sweep(now) {
-            self.forget(&owner);
+        for node in self.members.sweep(now) {
+            self.forget(&node);
         }
         self.take_back_unused();
         if self.members.knows_itself() {
@@ -270,15 +270,18 @@ impl Group {
         }
         self.announce_at = now + self.timing.renew_every;
         self.announcing = true;
-        let record =
-            Record { owner: self.me.owner.clone(), node: self.me.node.clone(), epoch: 0, duration_ms: 0 };
-        let write = self.write(&self.member_key(&self.me.owner), &record, None);
+        let write = self.write_presence(self.me.owner.clone());
         self.io.push(write.map(|_| Done::Announced).boxed());
     }
 
+    fn write_presence(&self, owner: String) -> BoxFuture<'static, Written> {
+        let record = Record { owner, node: self.me.node.clone(), epoch: 0, attempt: 0, duration_ms: 0 };
+        self.write(&self.member_key(&self.me.node), &record, None)
+    }
+
     /// Takes a dead member's key off the bus, without a marker that would stay in its place.
-    fn forget(&self, owner: &str) {
-        let (bus, subject) = (self.bus.clone(), subject(&self.member_key(owner)));
+    fn forget(&self, node: &str) {
+        let (bus, subject) = (self.bus.clone(), subject(&self.member_key(node)));
         let purge = async move {
             // Whatever comes of it, another member or another time sees to it.
             let _ = bus.purge_subject(&stream(), &subject, u64::MAX - 1).await;
@@ -341,7 +344,8 @@ impl Group {
         for index in 0..self.slots.len() {
             self.release(index, Loss::Left);
         }
-        self.forget(&self.me.owner);
+        let departure = self.write_presence(String::new());
+        self.io.push(departure.map(|_| Done::Released).boxed());
         self.finish_io().await;
     }
 

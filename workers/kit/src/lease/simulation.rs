@@ -12,6 +12,8 @@ use super::*;
 
 const CANDIDATES: usize = 3;
 const TICK_MS: u64 = 50;
+/// When a sender stops waiting for an answer.
+const GIVEN_UP_MS: u64 = 1_000;
 const TROUBLE_MS: u64 = 30_000;
 /// After the trouble: a duration until it has run out, and some for the way.
 const CALM_MS: u64 = 6_000;
@@ -39,7 +41,7 @@ struct Actor {
 #[derive(Clone, Debug)]
 enum Event {
     Tick(usize),
-    Commit { from: usize, incarnation: u64, record: Record, expected: u64, answered: bool },
+    Commit { from: usize, incarnation: u64, record: Record, expected: u64, answers: bool },
     Written { to: usize, incarnation: u64, outcome: Written },
     Fetch { from: usize, incarnation: u64, answered: bool },
     Fetched { to: usize, incarnation: u64, found: Option<Observation> },
@@ -81,8 +83,8 @@ impl World {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Commit { from, incarnation, record, expected, answered } => {
-                self.commit(from, incarnation, record, expected, answered);
+            Event::Commit { from, incarnation, record, expected, answers } => {
+                self.commit(from, incarnation, record, expected, answers);
             }
             Event::Fetch { from, incarnation, answered } => {
                 let found = answered.then(|| self.register.clone());
@@ -96,18 +98,17 @@ impl World {
         }
     }
 
-    fn commit(&mut self, from: usize, incarnation: u64, record: Record, expected: u64, answered: bool) {
+    fn commit(&mut self, from: usize, incarnation: u64, record: Record, expected: u64, answers: bool) {
         let stands = expected == self.register.revision;
         if stands {
             self.register = Observation { revision: expected + 1, record: Some(record) };
             self.broadcast();
         }
-        let outcome = match stands && answered {
-            true => Written::At(self.register.revision),
-            false => Written::ReadToKnow,
-        };
-        let delay = if answered { self.delay() } else { 1_000 };
-        self.after(delay, Event::Written { to: from, incarnation, outcome });
+        if answers {
+            let outcome = if stands { Written::At(expected + 1) } else { Written::ReadToKnow };
+            let delay = self.delay();
+            self.after(delay, Event::Written { to: from, incarnation, outcome });
+        }
     }
 
     fn broadcast(&mut self) {
@@ -129,13 +130,24 @@ impl World {
             self.deliver(index, event);
         }
         let now = self.now();
-        let release = self.unlucky(0.002);
-        let campaign = &mut self.candidates[index].campaign;
-        let action = match release && !campaign.is_writing() {
-            true => campaign.release(),
-            false => campaign.next(now, true),
-        };
-        self.send(index, action);
+        let release = self.unlucky(0.002) && !self.candidates[index].campaign.is_writing();
+        match release {
+            true => self.release(index),
+            false => {
+                let action = self.candidates[index].campaign.next(now, true);
+                self.send(index, action);
+            }
+        }
+    }
+
+    fn release(&mut self, from: usize) {
+        let incarnation = self.candidates[from].incarnation;
+        if let Action::Write { record, expected_revision: expected } =
+            self.candidates[from].campaign.release()
+        {
+            let delay = self.delay();
+            self.after(delay, Event::Commit { from, incarnation, record, expected, answers: false });
+        }
     }
 
     fn mischief(&mut self, index: usize) {
@@ -172,17 +184,23 @@ impl World {
     }
 
     fn send(&mut self, from: usize, action: Action) {
-        let (incarnation, answered, delay) =
-            (self.candidates[from].incarnation, !self.unlucky(0.1), self.delay());
+        let incarnation = self.candidates[from].incarnation;
+        let delay = self.delay();
+        let answers = !self.unlucky(0.1) && delay < GIVEN_UP_MS;
         match action {
             Action::Nothing => {}
-            Action::Write { .. } if self.unlucky(0.05) => {
-                self.after(1_000, Event::Written { to: from, incarnation, outcome: Written::ReadToKnow });
-            }
             Action::Write { record, expected_revision: expected } => {
-                self.after(delay, Event::Commit { from, incarnation, record, expected, answered });
+                let arrives = answers || !self.unlucky(0.5);
+                if arrives {
+                    self.after(delay, Event::Commit { from, incarnation, record, expected, answers });
+                }
+                // A sender that gave up does not call back what is under way.
+                if !answers {
+                    let outcome = Written::ReadToKnow;
+                    self.after(GIVEN_UP_MS, Event::Written { to: from, incarnation, outcome });
+                }
             }
-            Action::Read => self.after(delay, Event::Fetch { from, incarnation, answered }),
+            Action::Read => self.after(delay, Event::Fetch { from, incarnation, answered: answers }),
         }
     }
 

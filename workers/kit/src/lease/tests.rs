@@ -47,7 +47,7 @@ impl Replica {
                     Ok(Order::Die) => return anyhow::Ok(runtime.shutdown_background()),
                     Ok(Order::Freeze(time)) => std::thread::sleep(time),
                     Ok(Order::Stop) => _ = runtime.block_on(tasks.shutdown(Duration::from_secs(5))),
-                    Err(_) => runtime.block_on(tokio::time::sleep(Duration::from_millis(10))),
+                    Err(_) => runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await }),
                 }
             }
         });
