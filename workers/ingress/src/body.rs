@@ -38,6 +38,31 @@ pub struct Held {
     share: Option<OwnedSemaphorePermit>,
 }
 
+/// A body above this is worked on beside the runtime, so that parsing it holds up no other request.
+const LARGE_BYTES: usize = 256 * 1024;
+
+impl Held {
+    /// Does work that takes time in proportion to the body, and gives the body back with what came of it.
+    ///
+    /// # Errors
+    /// 500 when the work panics.
+    pub async fn digest<T: Send + 'static>(
+        self,
+        work: impl FnOnce(&[u8]) -> T + Send + 'static,
+    ) -> Result<(Self, T), Problem> {
+        let is_small = self.bytes.len() <= LARGE_BYTES;
+        let digest = move || {
+            let done = work(&self.bytes);
+            (self, done)
+        };
+        if is_small {
+            return Ok(digest());
+        }
+        let panicked = |_| Problem::new(Kind::Internal, "Keelson failed at this body");
+        tokio::task::spawn_blocking(digest).await.map_err(panicked)
+    }
+}
+
 impl Budget {
     /// A budget of `total_bytes` for bodies of at most `max_body_bytes` each.
     #[must_use]

@@ -4,8 +4,20 @@
 //! Keeps: nothing. Every read is a query to the worker that knows.
 //! On failure: answers problem+json with what to do; a 202 is only said when JetStream has stored what it is for.
 
+pub mod api;
+pub mod app;
+pub mod auth;
 pub mod body;
+pub mod config;
 pub mod exposition;
+pub mod idempotency;
+mod layers;
 pub mod otlp;
 pub mod problem;
+pub mod rate;
+mod server;
+mod store;
 pub mod telemetry;
+mod worker;
+
+pub use worker::Ingress;

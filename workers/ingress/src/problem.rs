@@ -223,7 +223,7 @@ pub async fn unknown_route(uri: Uri) -> Problem {
 }
 
 /// Gives a bare 405 (axum's own, which knows the methods that exist) its words.
-pub fn method_not_allowed(response: Response) -> Response {
+pub async fn method_not_allowed(response: Response) -> Response {
     if response.status() != StatusCode::METHOD_NOT_ALLOWED {
         return response;
     }

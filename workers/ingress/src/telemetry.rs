@@ -10,7 +10,7 @@ use keelson_schemas::telemetry::{Batch, Invalid, too_many_samples};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use rows::Body;
+pub use rows::{Body, FilesystemRow, HostRow};
 
 /// How the rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

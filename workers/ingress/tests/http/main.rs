@@ -1,0 +1,6 @@
+//! The ingress over real HTTP, against a real nats-server.
+
+mod fixture;
+mod refusals;
+mod telemetry;
+mod traces;
