@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, COOKIE};
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use keelson_schemas::envelope::TraceContext;
 use tower::ServiceBuilder;
@@ -35,7 +35,7 @@ pub fn around(router: Router, app: &App) -> Router {
         )
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn(crate::api::traces::speak_otlp))
-        .layer(map_response(problem::method_not_allowed))
+        .layer(from_fn(problem::method_not_allowed))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), deadline))
         .layer(from_fn_with_state(app.clone(), authenticate))

@@ -1,7 +1,9 @@
 //! Errors as RFC 9457 `application/problem+json`: what is wrong, where, and what to do.
 
+use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -223,7 +225,8 @@ pub async fn unknown_route(uri: Uri) -> Problem {
 }
 
 /// Gives a bare 405 (axum's own, which knows the methods that exist) its words.
-pub async fn method_not_allowed(response: Response) -> Response {
+pub async fn method_not_allowed(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
     if response.status() != StatusCode::METHOD_NOT_ALLOWED {
         return response;
     }
