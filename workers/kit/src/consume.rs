@@ -30,6 +30,7 @@ use attend::{Arrival, Attendant};
 use puller::Puller;
 use watchdog::Watchdog;
 
+pub(crate) use ack::BURIED;
 pub use verdict::{Burial, BurialKind};
 
 /// Reopening a consumer: at once the first time, then with growing waits well below the five seconds.

@@ -7,6 +7,9 @@ use keelson_schemas::{id, subject};
 
 use crate::bus::Bus;
 use crate::consume::Delivery;
+use crate::failure::Failure;
+use crate::follow::{FollowError, FollowOptions, Start};
+use crate::incoming::Stored;
 use crate::publish::{Outgoing, PublishError, Receipt};
 
 /// The most that a dead letter's reason says.
@@ -17,17 +20,31 @@ pub const STREAM: &str = "DEAD_LETTERS";
 
 /// Stores the dead letter of a delivery.
 pub(crate) async fn bury(bus: &Bus, delivery: &Delivery, reason: &str) -> Result<Receipt, PublishError> {
-    let message = &delivery.message;
+    bury_message(bus, &delivery.stream, &delivery.consumer, &delivery.message, reason, delivery.attempt).await
+}
+
+/// Stores the dead letter of a message that `consumer`, who reads `stream` without acks, gives up.
+///
+/// # Errors
+/// The letter is not known to be stored; burying again is safe, since its id follows from the message.
+pub async fn bury_message(
+    bus: &Bus,
+    stream: &str,
+    consumer: &str,
+    message: &Stored,
+    reason: &str,
+    attempts: u32,
+) -> Result<Receipt, PublishError> {
     let letter = DeadLetter {
-        stream: delivery.stream.clone(),
-        consumer: delivery.consumer.clone(),
+        stream: stream.to_owned(),
+        consumer: consumer.to_owned(),
         sequence: message.sequence,
         subject: message.subject().to_owned(),
         headers: message.headers.to_vec(),
         payload: message.payload.clone(),
         truncated: false,
         reason: shortened(reason),
-        attempts: delivery.attempt,
+        attempts,
         stored_at: timestamp_ms(message.time_ms),
         failed_at: bus.timestamp(),
     };
@@ -45,6 +62,36 @@ pub(crate) async fn store(bus: &Bus, letter: &DeadLetter) -> Result<Receipt, Pub
             bus.publish(&Outgoing::of(&to, &id, &without)?).await
         }
         stored => stored,
+    }
+}
+
+/// A dead letter and its place on the stream of dead letters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Its sequence, by which it is shown and redriven.
+    pub sequence: u64,
+    /// The letter.
+    pub letter: DeadLetter,
+}
+
+impl Bus {
+    /// The dead letter with a sequence.
+    pub async fn dead_letter(&self, sequence: u64) -> Result<Option<DeadLetter>, Failure> {
+        let Some(message) = self.message(STREAM, sequence).await? else { return Ok(None) };
+        Ok(Some(message.decode()?))
+    }
+
+    /// Up to `limit` dead letters after a sequence, oldest first. What cannot be read as one is passed over.
+    pub async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<Found>, FollowError> {
+        let mut letters = self.follow(FollowOptions::new(STREAM, "keelson.dlq.>", Start::After(after)));
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(message) = letters.next_if_any().await?
+        {
+            let letter = message.decode().ok();
+            found.extend(letter.map(|letter| Found { sequence: message.sequence, letter }));
+        }
+        Ok(found)
     }
 }
 

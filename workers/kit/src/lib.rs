@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod bus_admin;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod consume;
 pub mod dead_letter;
@@ -13,9 +14,11 @@ pub mod incoming;
 pub mod kv;
 pub mod lease;
 pub mod node;
+pub mod operations;
 pub mod publish;
 pub mod retry;
 pub mod role;
+pub mod steward;
 pub mod stream;
 pub mod tasks;
 #[cfg(any(test, feature = "test-support"))]

@@ -167,6 +167,7 @@ impl<H: Handler> Attendant<H> {
             otel.name = format!("process {subject}"),
             otel.kind = "consumer",
             otel.status_code = tracing::field::Empty,
+            operation.id = tracing::field::Empty,
             messaging.system = "nats",
             messaging.destination.name = subject,
             messaging.consumer.group.name = self.spec.name,
