@@ -239,14 +239,13 @@ struct ServerError {
 }
 
 fn read_ack(payload: &[u8], outgoing: &Outgoing) -> Result<Receipt, PublishError> {
-    if let Ok(receipt) = serde_json::from_slice(payload) {
-        return Ok(receipt);
+    // A refusal names the stream and a sequence of 0 too, so it must be looked for first.
+    if let Ok(refusal) = serde_json::from_slice::<Refusal>(payload) {
+        return Err(refused(refusal.error, outgoing));
     }
-    match serde_json::from_slice::<Refusal>(payload) {
-        Ok(refusal) => Err(refused(refusal.error, outgoing)),
-        // Whatever answers in place of JetStream must not be taken for an ack.
-        Err(_) => Err(PublishError::Unavailable(format!("the answer on {} is no ack", outgoing.subject))),
-    }
+    // Whatever answers in place of JetStream must not be taken for an ack.
+    serde_json::from_slice(payload)
+        .map_err(|_| PublishError::Unavailable(format!("the answer on {} is no ack", outgoing.subject)))
 }
 
 /// Error codes: nats-server/server/errors.json.
@@ -277,7 +276,7 @@ mod tests {
             (r#"{"stream":"S","seq":5}"#, "Ok 5 false"),
             (r#"{"stream":"S","seq":5,"duplicate":true}"#, "Ok 5 true"),
             (
-                r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 7"}}"#,
+                r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 7"},"stream":"S","seq":0}"#,
                 "not number 4",
             ),
             (r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}"#, "full"),
