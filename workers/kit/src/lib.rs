@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod bus_admin;
+pub mod checkpoint;
 pub mod clock;
 pub mod command;
 pub mod config;

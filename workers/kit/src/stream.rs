@@ -1,5 +1,7 @@
 //! Looking into a stream, and removing what is no longer needed from it.
 
+use std::collections::BTreeMap;
+
 use async_nats::jetstream::stream::RawMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -37,6 +39,18 @@ struct StateResponse {
     bytes: u64,
     first_seq: u64,
     last_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct SubjectsResponse {
+    /// Absent when everything fits one page.
+    total: Option<usize>,
+    state: SubjectsState,
+}
+
+#[derive(Deserialize)]
+struct SubjectsState {
+    subjects: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +104,21 @@ impl Bus {
         let request = json!({"filter": subject, "seq": through.saturating_add(1)});
         let purged: PurgeResponse = self.api(&format!("STREAM.PURGE.{stream}"), &request).await?;
         Ok(purged.purged)
+    }
+
+    /// The subjects on which a stream has messages, of those that match a filter.
+    pub async fn stream_subjects(&self, stream: &str, filter: &str) -> Result<Vec<String>, ApiError> {
+        let mut subjects = Vec::new();
+        loop {
+            let request = json!({"subjects_filter": filter, "offset": subjects.len()});
+            let page: SubjectsResponse = self.api(&format!("STREAM.INFO.{stream}"), &request).await?;
+            let found = page.state.subjects.unwrap_or_default();
+            let last = found.is_empty();
+            subjects.extend(found.into_keys());
+            if last || subjects.len() >= page.total.unwrap_or_default() {
+                return Ok(subjects);
+            }
+        }
     }
 
     async fn get_message<Q: Serialize>(&self, stream: &str, which: &Q) -> Result<Option<Stored>, ApiError> {
