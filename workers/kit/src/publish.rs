@@ -223,9 +223,12 @@ fn unanswered(error: &async_nats::RequestError, outgoing: &Outgoing) -> PublishE
     }
 }
 
+/// A refusal also names the stream, and 0 as its sequence: only without an `error` is it an ack.
 #[derive(Deserialize)]
-struct Refusal {
-    error: ServerError,
+#[serde(untagged)]
+enum Ack {
+    Refused { error: ServerError },
+    Stored(Receipt),
 }
 
 #[derive(Deserialize)]
@@ -239,13 +242,12 @@ struct ServerError {
 }
 
 fn read_ack(payload: &[u8], outgoing: &Outgoing) -> Result<Receipt, PublishError> {
-    // A refusal names the stream and a sequence of 0 too, so it must be looked for first.
-    if let Ok(refusal) = serde_json::from_slice::<Refusal>(payload) {
-        return Err(refused(refusal.error, outgoing));
+    match serde_json::from_slice(payload) {
+        Ok(Ack::Refused { error }) => Err(refused(error, outgoing)),
+        Ok(Ack::Stored(receipt)) if receipt.sequence > 0 => Ok(receipt),
+        // Whatever answers in place of JetStream must not be taken for an ack.
+        _ => Err(PublishError::Unavailable(format!("the answer on {} is no ack", outgoing.subject))),
     }
-    // Whatever answers in place of JetStream must not be taken for an ack.
-    serde_json::from_slice(payload)
-        .map_err(|_| PublishError::Unavailable(format!("the answer on {} is no ack", outgoing.subject)))
 }
 
 /// Error codes: nats-server/server/errors.json.
