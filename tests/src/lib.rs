@@ -7,6 +7,8 @@
 
 pub mod binary;
 pub mod client;
+pub mod commands;
+pub mod garbage;
 pub mod keelson;
 pub mod ledger;
 pub mod nats;

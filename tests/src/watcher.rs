@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
+use crate::commands;
 use crate::scrape::Scrape;
 
 const EVERY: Duration = Duration::from_millis(200);
@@ -51,7 +52,9 @@ async fn watch(client: Client, attempted: impl Fn() -> u64, stop: Arc<AtomicBool
                 seen.scrapes += 1;
                 seen.wrong.extend(page.falls_since(&last));
                 seen.wrong.extend(page.check_histograms().err());
-                let (shown, sent) = (page.requests(), attempted());
+                let redriven =
+                    page.sum("http_server_requests_total", &[("service_name", commands::SERVICE)]) as u64;
+                let (shown, sent) = (page.requests() - redriven, attempted());
                 seen.wrong.extend((shown > sent).then(|| format!("{shown} requests shown, {sent} sent")));
                 last = page;
             }

@@ -32,7 +32,7 @@ async fn counts_are_exact_after_crashes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_are_exact_after_a_crash_at_every_fault_point() {
-    let report = run::separate(Plan { seed: seed::seed(), hits: 1, ..Plan::default() }).await;
+    let report = run::at_points(Plan { seed: seed::seed(), rounds: 1, ..Plan::default() }).await;
     report.assert_every_point_was_hit(1);
     report.assert_sound();
 }
@@ -47,11 +47,11 @@ fn every_fault_point_of_the_sources_is_hit() {
 async fn counts_are_exact_after_hundreds_of_crashes() {
     let seed = seed::seed();
     let rounds = rounds(LONG);
-    let separate = run::separate(Plan { seed, rounds, hits: HITS, samples: SAMPLES }).await;
-    let whole = run::whole(Plan { seed, rounds: rounds / 5, ..Plan::default() }).await;
-    separate.assert_every_point_was_hit(HITS);
-    separate.assert_sound();
-    whole.assert_sound();
+    run::separate(Plan { seed, rounds, samples: SAMPLES }).await.assert_sound();
+    run::whole(Plan { seed, rounds: rounds / 5, ..Plan::default() }).await.assert_sound();
+    let points = run::at_points(Plan { seed, rounds: HITS, ..Plan::default() }).await;
+    points.assert_every_point_was_hit(HITS);
+    points.assert_sound();
 }
 
 fn rounds(default: usize) -> usize {

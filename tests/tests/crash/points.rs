@@ -7,7 +7,6 @@ use std::path::Path;
 use keelson_tests::binary::repository;
 
 /// Which process passes a point.
-#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passer {
     /// `keelson run metrics`.
@@ -19,8 +18,18 @@ pub enum Passer {
 }
 
 /// All of them. A point that is added to the sources has to be added here.
-pub const ALL: &[(Passer, &str)] =
-    &[(Passer::Metrics, "slice.publishing"), (Passer::Metrics, "slice.published")];
+pub const ALL: &[(Passer, &str)] = &[
+    (Passer::Ingress, "operation.published"),
+    (Passer::Ingress, "operation.recorded"),
+    (Passer::Metrics, "recover.claimed"),
+    (Passer::Metrics, "slice.published"),
+    (Passer::Metrics, "slice.publishing"),
+    (Passer::Metrics, "telemetry.counting"),
+    (Passer::Metrics, "telemetry.dead-lettered"),
+    (Passer::Steward, "command.begun"),
+    (Passer::Steward, "command.effected"),
+    (Passer::Steward, "command.recorded"),
+];
 
 /// Fails when the sources have a point that is not in [`ALL`], or the other way about.
 pub fn assert_complete() {

@@ -17,6 +17,10 @@ pub struct Report {
     pub rounds: Rounds,
     /// Samples that were accepted.
     pub samples: u64,
+    /// Commands that succeeded.
+    pub obeyed: u64,
+    /// Dead letters that there had to be.
+    pub dead: u64,
     /// Requests that had to be repeated.
     pub retries: u64,
     /// What the watch over the export saw.
@@ -55,6 +59,7 @@ impl Report {
         let Seen { scrapes, unanswered, .. } = &self.seen;
         println!("{:6} rounds in all", self.rounds.0.values().sum::<usize>());
         println!("{} samples accepted, {} requests repeated", self.samples, self.retries);
+        println!("{} commands obeyed, {} dead letters expected", self.obeyed, self.dead);
         println!("{scrapes} scrapes answered, {unanswered} not; {} findings", self.findings.len());
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use keelson_tests::client::Client;
+use keelson_tests::commands::{self, Commands};
+use keelson_tests::garbage::Garbage;
 use keelson_tests::keelson::{READY_WITHIN, SHOWN_WITHIN, Up, bus_findings};
 use keelson_tests::seed;
 use keelson_tests::traffic::{Load, Traffic};
@@ -19,10 +21,8 @@ use crate::report::Report;
 pub struct Plan {
     /// Where all randomness comes from.
     pub seed: u64,
-    /// Random blows.
+    /// Random blows, or crashes at each fault point.
     pub rounds: usize,
-    /// Crashes at each fault point.
-    pub hits: usize,
     /// The run goes on without blows until so many samples were accepted.
     pub samples: u64,
 }
@@ -39,16 +39,28 @@ pub async fn separate(plan: Plan) -> Report {
         strike(&mut all, blow, &mut rng).await;
         rounds.count(blow.name());
     }
+    flow.until(plan.samples).await;
+    flow.finish(&all.client(), &all.nats.url(), rounds, SHOWN_WITHIN).await
+}
+
+/// A run through all fault points. So that each is passed, commands and unreadable messages flow too, and both have to be exact.
+pub async fn at_points(plan: Plan) -> Report {
+    let mut all = start("").await;
+    let mut rng = seed::rng(plan.seed, 1_500);
+    let letter = commands::bury_a_good_one(&all.nats.url()).await;
+    let mut flow = Flow::start(&all.client(), plan.seed);
+    flow.commands = Some(Commands::start(&all.client(), letter));
+    flow.garbage = Some(Garbage::start(&all.nats.url()).await);
+    let mut rounds = Rounds::default();
     for (passer, point) in points::ALL.iter().copied() {
-        for _ in 0..plan.hits {
+        for _ in 0..plan.rounds {
             a_while(&mut rng).await;
             if crash_at(&mut all, passer, point, &mut rng).await {
                 rounds.count(point);
             }
         }
     }
-    flow.until(plan.samples).await;
-    flow.finish(&all.client(), &all.nats.url(), plan.seed, rounds, SHOWN_WITHIN).await
+    flow.finish(&all.client(), &all.nats.url(), rounds, SHOWN_WITHIN).await
 }
 
 /// A run over `keelson up`, the process killed alone and as a whole with its nats-server, and the nats-server alone.
@@ -69,7 +81,7 @@ pub async fn whole(plan: Plan) -> Report {
             rounds.count("kill -9 keelson up");
         }
     }
-    flow.finish(&up.client(), &up.nats_url(), plan.seed, rounds, SHOWN_WITHIN).await
+    flow.finish(&up.client(), &up.nats_url(), rounds, SHOWN_WITHIN).await
 }
 
 /// How often what was done.
@@ -82,19 +94,22 @@ impl Rounds {
     }
 }
 
-/// Telemetry, and a watch over the export.
+/// What flows, and a watch over the export.
 pub struct Flow {
+    seed: u64,
+    began: Instant,
     traffic: Traffic,
     watcher: Watcher,
-    began: Instant,
+    commands: Option<Commands>,
+    garbage: Option<Garbage>,
 }
 
 impl Flow {
-    /// Starts both.
+    /// Starts telemetry and the watch.
     pub fn start(client: &Client, seed: u64) -> Self {
         let traffic = Traffic::start(client, Load { seed, ..Load::default() });
         let watcher = Watcher::start(client, traffic.attempts());
-        Self { traffic, watcher, began: Instant::now() }
+        Self { seed, began: Instant::now(), traffic, watcher, commands: None, garbage: None }
     }
 
     /// Waits until so many samples were accepted.
@@ -104,20 +119,24 @@ impl Flow {
         }
     }
 
-    /// Ends both and finds what is wrong; counts are waited for as long as `patience`.
-    pub async fn finish(
-        self,
-        client: &Client,
-        nats: &str,
-        seed: u64,
-        rounds: Rounds,
-        patience: Duration,
-    ) -> Report {
-        let (sent, retries) = self.traffic.stop().await;
-        let mut findings = client.export_findings(&sent, patience).await;
+    /// Ends everything and finds what is wrong; counts are waited for as long as `patience`.
+    pub async fn finish(self, client: &Client, nats: &str, rounds: Rounds, patience: Duration) -> Report {
+        let (mut sent, retries) = self.traffic.stop().await;
+        let (mut findings, mut dead, mut obeyed) = (Vec::new(), 0, 0);
+        if let Some(garbage) = self.garbage {
+            dead += garbage.stop().await;
+        }
+        if let Some(commands) = self.commands {
+            // The letter that all of them redrive.
+            dead += 1;
+            (obeyed, findings) = commands.stop(client).await;
+            sent.add(std::iter::repeat_n(&commands::sample(), usize::try_from(obeyed).expect("fits")));
+        }
+        findings.extend(client.export_findings(&sent, patience).await);
         let seen = self.watcher.end().await;
         findings.extend(seen.wrong.iter().map(|wrong| format!("scrape: {wrong}")));
-        findings.extend(bus_findings(nats, &sent).await);
-        Report { seed, took: self.began.elapsed(), rounds, samples: sent.requests(), retries, seen, findings }
+        findings.extend(bus_findings(nats, &sent, dead).await);
+        let (seed, took, samples) = (self.seed, self.began.elapsed(), sent.requests());
+        Report { seed, took, rounds, samples, obeyed, dead, retries, seen, findings }
     }
 }

@@ -48,7 +48,7 @@ async fn sabotaged(safeguard: &str, blows: &[Blow]) -> Report {
         strike(&mut all, *blow, &mut rng).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    flow.finish(&all.client(), &all.nats.url(), seed, Rounds::default(), PATIENCE).await
+    flow.finish(&all.client(), &all.nats.url(), Rounds::default(), PATIENCE).await
 }
 
 fn assert_found(safeguard: &str, report: &Report) {
