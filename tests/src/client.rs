@@ -127,7 +127,7 @@ impl Client {
     pub async fn ready(&self, patience: Duration) {
         let deadline = Instant::now() + patience;
         loop {
-            let response = self.request(Method::GET, "/readyz").send().await;
+            let response = self.http.get(format!("{}/readyz", self.url)).send().await;
             if response.is_ok_and(|response| response.status().is_success()) {
                 return;
             }

@@ -86,3 +86,22 @@ pub async fn messages_on(url: &str, stream: &str) -> u64 {
 fn shipped_configuration() -> PathBuf {
     binary::repository().join("bus-config/nats-server.conf")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_killed_server_comes_back_with_what_it_had_acknowledged() {
+        let mut server = NatsServer::start().await;
+        let config = jetstream::stream::Config { name: "A".into(), ..Default::default() };
+        let jetstream = jetstream(&server.url()).await;
+        jetstream.create_stream(config).await.expect("a stream");
+        for _ in 0..100 {
+            jetstream.publish("A", "x".into()).await.expect("sent").await.expect("stored");
+        }
+        server.kill();
+        server.restart().await;
+        assert_eq!(messages_on(&server.url(), "A").await, 100);
+    }
+}

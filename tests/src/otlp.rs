@@ -158,3 +158,30 @@ fn text_of(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(name: &str, id: &str, parent: &str) -> Span {
+        Span {
+            service: String::new(),
+            name: name.into(),
+            trace_id: "t".into(),
+            span_id: id.into(),
+            parent_id: parent.into(),
+            links: Vec::new(),
+            attributes: BTreeMap::new(),
+            failed: false,
+        }
+    }
+
+    #[test]
+    fn ancestry_leads_up_and_ends_even_in_a_circle() {
+        let spans = [span("root", "1", "0"), span("middle", "2", "1"), span("leaf", "3", "2")];
+        let names: Vec<_> = ancestry(&spans, &spans[2]).iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, ["leaf", "middle", "root"]);
+        let circle = [span("a", "1", "2"), span("b", "2", "1")];
+        assert_eq!(ancestry(&circle, &circle[0]).len(), 2);
+    }
+}

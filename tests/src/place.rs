@@ -14,6 +14,7 @@ const TOKEN_SHA256: &str = "f27c000938e5877d18b75061b930e77471c735b882310f3d749f
 pub struct Place {
     dir: tempfile::TempDir,
     http_port: u16,
+    token: bool,
     env: Vec<(String, String)>,
 }
 
@@ -26,7 +27,7 @@ impl Default for Place {
 impl Place {
     /// A fresh one, in which the token of the tests is known.
     pub fn new() -> Self {
-        let place = Self::without_token();
+        let place = Self { token: true, ..Self::without_token() };
         let tokens =
             format!("[[auth.tokens]]\nid = \"tests\"\nsha256 = \"{TOKEN_SHA256}\"\nscopes = [\"admin\"]\n");
         std::fs::write(place.config(), tokens).expect("the temporary directory can be written");
@@ -37,7 +38,7 @@ impl Place {
     pub fn without_token() -> Self {
         let dir = tempfile::Builder::new().prefix("keelson-").tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("keelson.toml"), "").expect("the temporary directory can be written");
-        Self { dir, http_port: free_port(), env: Vec::new() }
+        Self { dir, http_port: free_port(), token: false, env: Vec::new() }
     }
 
     /// Sets an environment variable for all that is started here.
@@ -60,6 +61,11 @@ impl Place {
         self.dir.path()
     }
 
+    /// Where processes keep their data.
+    pub fn data(&self) -> PathBuf {
+        self.path().join("data")
+    }
+
     /// Where HTTP is, across restarts.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.http_port)
@@ -74,9 +80,12 @@ impl Place {
         }
         command.env("KEELSON_NATS_SERVER", binary::nats_server());
         command.env("KEELSON_CONFIG", self.config());
-        command.env("KEELSON_DATA_DIR", self.path().join("data"));
+        command.env("KEELSON_DATA_DIR", self.data());
         command.env("KEELSON_HTTP_ADDR", format!("127.0.0.1:{}", self.http_port));
-        command.env("KEELSON_URL", self.url()).env("KEELSON_TOKEN", TOKEN);
+        command.env("KEELSON_URL", self.url());
+        if self.token {
+            command.env("KEELSON_TOKEN", TOKEN);
+        }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -5,6 +5,7 @@ mod access_log;
 mod bad_input_bus;
 mod bad_input_http;
 mod cardinality;
+mod first_request;
 mod foreign;
 mod operations;
 mod orphans;
