@@ -22,7 +22,8 @@ crash: ## The long crash test: hundreds of seeded rounds of kill -9
 	@compose/tools/setup tests
 	$(CARGO) test --release --locked --package keelson-tests --test crash -- --ignored --nocapture
 
-bench: tools ## The figures, as ratios measured in one run
+bench: ## The figures, as ratios measured in one run
+	@compose/tools/setup tests
 	$(CARGO) run --release --locked --package keelson-tests --bin bench
 
 check: ## Format, lints and documentation, warnings denied; licences and advisories where cargo-deny is installed

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keelson_tests::keelson::{SHOWN_WITHIN, Up};
 use keelson_tests::place::Place;
+use keelson_tests::process::Process;
 use keelson_tests::scrape::Scrape;
 use serde_json::{Value, json};
 
@@ -48,7 +49,10 @@ async fn the_first_request_is_counted() {
 #[tokio::test]
 async fn open_to_others_it_refuses_to_start_without_tokens() {
     let place = Place::without_token().env("KEELSON_HTTP_ADDR", "0.0.0.0:0");
-    let output = place.command(keelson_tests::binary::keelson()).arg("up").output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("auth.tokens"), "{said}");
+    let mut command = place.command(keelson_tests::binary::keelson());
+    command.arg("up");
+    let mut process = Process::spawn("keelson up", command);
+    let ended = process.end(Duration::from_secs(10)).await;
+    let said = process.output();
+    assert!(ended.is_some_and(|status| !status.success()) && said.contains("auth.tokens"), "{said}");
 }

@@ -12,6 +12,4 @@ mod orphans;
 mod prometheus;
 mod quantiles;
 mod redelivery;
-mod restarts;
-mod takeover;
 mod traces;

@@ -12,6 +12,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_takes_over_within_five_seconds_and_counts_stay_exact() {
+    let _alone = crate::ALONE.lock().await;
     let mut all = Separate::start(2).await;
     let traffic = Traffic::start(&all.client(), Load { pause: Duration::from_millis(50), ..Load::default() });
     let watcher = Watcher::start(&all.client(), traffic.attempts());

@@ -11,6 +11,7 @@ const RESUMES_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_resumes_within_five_seconds_of_the_bus_being_back() {
+    let _alone = crate::ALONE.lock().await;
     let mut all = Separate::start(1).await;
     let traffic = Traffic::start(&all.client(), Load::default());
     let watcher = Watcher::start(&all.client(), traffic.attempts());
