@@ -178,6 +178,27 @@ impl Bus {
         retry(Schedule::NEAR, within, PublishError::may_pass, || self.publish(outgoing)).await
     }
 
+    /// Publishes a message that expects its subject's last sequence, for up to `within`, and reads the subject after a failure:
+    /// one's own message there is success. The server looks at the expectation before it looks at the id, so that publishing
+    /// again after a lost ack is refused although the message is stored.
+    pub async fn publish_or_find(
+        &self,
+        stream: &str,
+        outgoing: &Outgoing,
+        within: Duration,
+    ) -> Result<Receipt, PublishError> {
+        let error = match self.publish_within(outgoing, within).await {
+            Err(error @ (PublishError::WrongLastSequence { .. } | PublishError::Unavailable(_))) => error,
+            done => return done,
+        };
+        let last = self.last_message(stream, &outgoing.subject).await;
+        let last = last.map_err(|unread| PublishError::Unavailable(unread.to_string()))?;
+        match last.filter(|last| last.headers.message_id() == Some(&outgoing.id)) {
+            Some(own) => Ok(Receipt { stream: stream.to_owned(), sequence: own.sequence, duplicate: true }),
+            None => Err(error),
+        }
+    }
+
     fn headers(&self, outgoing: &Outgoing) -> Result<HeaderMap, PublishError> {
         let envelope = Envelope {
             id: Some(outgoing.id.clone()),
