@@ -1,21 +1,29 @@
 //! The routes. A system's routes are one file and one line in [`SYSTEMS`]; [`access`] says who may use each.
 
 pub mod access;
+mod dead_letters;
 mod document;
 mod health;
+mod operations;
 mod telemetry;
 pub mod traces;
 
 use axum::Router;
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 use crate::{layers, problem};
 
 /// Everything that can be asked of Keelson.
-const SYSTEMS: &[fn() -> OpenApiRouter<App>] =
-    &[document::routes, health::routes, telemetry::routes, traces::routes];
+const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
+    dead_letters::routes,
+    document::routes,
+    health::routes,
+    operations::routes,
+    telemetry::routes,
+    traces::routes,
+];
 
 /// All routes with all layers.
 pub fn router(app: App) -> Router {
@@ -25,8 +33,8 @@ pub fn router(app: App) -> Router {
 
 /// The OpenAPI 3.1 description of all routes, made from their handlers.
 #[must_use]
-pub fn openapi() -> OpenApi {
-    routes().into_openapi()
+pub fn openapi() -> Value {
+    document::finish(&routes().into_openapi())
 }
 
 fn routes() -> OpenApiRouter<App> {

@@ -112,4 +112,4 @@ fn classic_buckets(histogram: &Histogram) -> impl Iterator<Item = (f64, u64)> + 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

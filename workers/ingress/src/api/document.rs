@@ -4,8 +4,12 @@ use std::sync::LazyLock;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
+use keelson_schemas::dead_letter::DeadLetter;
+use keelson_schemas::operation::Operation;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::Operation as Route;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -25,7 +29,7 @@ pub fn routes() -> OpenApiRouter<App> {
     (status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"),
 ))]
 async fn get_openapi() -> impl IntoResponse {
-    static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::openapi().to_json().unwrap_or_default());
+    static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::openapi().to_string());
     ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
 }
 
@@ -48,6 +52,21 @@ pub(super) fn head() -> utoipa::openapi::OpenApi {
     head
 }
 
+/// The whole description: with the types that cross the bus as well, which describe themselves as JSON Schema (OpenAPI 3.1 uses the same).
+pub(super) fn finish(routes: &utoipa::openapi::OpenApi) -> Value {
+    let mut document = serde_json::to_value(routes).unwrap_or_default();
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
+    generator.subschema_for::<Operation>();
+    generator.subschema_for::<DeadLetter>();
+    let shared = generator.take_definitions(true);
+    if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        schemas.extend(shared);
+    }
+    document
+}
+
 /// Says what the API is, and lists the problems, which have no other place.
 fn introduction() -> String {
     let rows = Kind::ALL
@@ -60,7 +79,7 @@ fn introduction() -> String {
 }
 
 /// Adds the problems that come from the layers rather than from the handler.
-pub(super) fn add_problems(operation: &mut Operation, needs_caller: bool) {
+pub(super) fn add_problems(operation: &mut Route, needs_caller: bool) {
     let always = [Kind::RateLimited, Kind::DeadlineExceeded, Kind::Internal];
     let guarded = [Kind::Unauthenticated, Kind::Forbidden];
     for kind in always.iter().chain(guarded.iter().filter(|_| needs_caller)) {

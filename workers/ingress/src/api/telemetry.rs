@@ -15,7 +15,7 @@ use crate::auth::Caller;
 use crate::idempotency::Key;
 use crate::problem::{Kind, Problem};
 use crate::store::{self, Part};
-use crate::telemetry::{self, Body, Encoding, FilesystemRow, HostRow, Refused};
+use crate::telemetry::{self, Body, Encoding, FilesystemRow, HostRow};
 
 /// The routes of this file.
 pub fn routes() -> OpenApiRouter<App> {
@@ -78,16 +78,6 @@ fn encoding(request: &Request) -> Result<Encoding, Problem> {
                 "Content-Type {value:?} is not read here: send application/json or application/msgpack"
             );
             Err(Problem::new(Kind::UnsupportedMediaType, detail))
-        }
-    }
-}
-
-impl From<Refused> for Problem {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Malformed(_) => Self::new(Kind::Malformed, refused.to_string()),
-            Refused::Invalid(invalid) => Self::field(invalid.field, invalid.reason),
-            Refused::TooMany(invalid) => Self::new(Kind::TooLarge, invalid.reason),
         }
     }
 }

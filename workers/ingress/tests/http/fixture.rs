@@ -28,6 +28,7 @@ pub struct Fixture {
     pub tasks: Tasks,
     pub client: Client,
     addr: SocketAddr,
+    context: Context,
 }
 
 impl Fixture {
@@ -51,15 +52,16 @@ impl Fixture {
             })
             .into();
         let addr = core.http.addr;
-        let ctx = Context {
-            bus: bus.clone(),
-            clock,
-            tasks: tasks.clone(),
-            node: NodeId::ephemeral(),
-            core: Arc::new(core),
-        };
-        Ingress::start(config, ctx).await.expect("the ingress starts");
-        Self { server, bus, tasks, client: Client::new(), addr }
+        let node = NodeId::ephemeral();
+        let core = Arc::new(core);
+        let context = Context { bus: bus.clone(), clock, tasks: tasks.clone(), node, core };
+        Ingress::start(config, context.clone()).await.expect("the ingress starts");
+        Self { server, bus, tasks, client: Client::new(), addr, context }
+    }
+
+    /// What other roles are started with.
+    pub fn context(&self) -> Context {
+        self.context.clone()
     }
 
     pub fn url(&self, path: &str) -> String {

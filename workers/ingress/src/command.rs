@@ -1,0 +1,176 @@
+//! A command over HTTP: recorded, published, and answered with its operation. Every route that asks a worker to do something ends here.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Request};
+use axum::http::header::LOCATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use keelson_kit::operations::{Submission, SubmitError};
+use keelson_kit::publish::fresh_id;
+use keelson_schemas::id;
+use keelson_schemas::message::Command;
+use keelson_schemas::operation::Operation;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::decode;
+use crate::idempotency::Key;
+use crate::problem::{Kind, Problem};
+
+const PREFER: &str = "prefer";
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+/// Kept back of the deadline, so that a wait ends with the operation and not with a timeout.
+const TO_ANSWER: Duration = Duration::from_secs(1);
+
+/// The headers that every command understands.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its description is used")]
+pub struct CommandHeaders {
+    /// Makes the command the same one when it is sent again. 1 to 255 visible ASCII characters.
+    #[param(rename = "Idempotency-Key")]
+    idempotency_key: Option<String>,
+    /// `wait=N`: answer with the end of the operation if it comes within N seconds.
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+}
+
+/// How a command was asked for, whatever it is.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    caller: Caller,
+    method: String,
+    path: String,
+    key: Option<Key>,
+    wait: Option<u64>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let caller = parts.extensions.get::<Caller>().cloned();
+        Ok(Self {
+            caller: caller.ok_or_else(|| Problem::new(Kind::Internal, "nobody asked who is calling"))?,
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+            key: Key::of(&parts.headers)?,
+            wait: preferred_wait(&parts.headers),
+        })
+    }
+}
+
+/// The body of a command in JSON; none is `{}`.
+///
+/// # Errors
+/// What is wrong with it.
+pub async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, Problem> {
+    let held = app.budget.read(request).await?;
+    let bytes: &[u8] = if held.bytes.is_empty() { b"{}" } else { &held.bytes };
+    Ok(decode::json(bytes)?)
+}
+
+/// Asks the owner of a command to obey it, and answers 202 with the operation and its `Location`; or 200 with its end, if `Prefer: wait=N`
+/// asked for it and it came in time. How it ended is in its `state`.
+///
+/// # Errors
+/// 422 when the Idempotency-Key was used for another command, 503 when the bus is away.
+pub async fn ask<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Response, Problem> {
+    let principal = &asked.caller.principal;
+    let id = match &asked.key {
+        Some(key) => id::operation(principal, &asked.method, &asked.path, key.as_str()),
+        None => fresh_id(),
+    };
+    let submission = Submission::of(id, command, principal.clone()).map_err(|error| {
+        tracing::error!(error = %error, command = C::TYPE, "a command cannot be written");
+        Problem::new(Kind::Internal, "the command cannot be written; Keelson's log says more")
+    })?;
+    let operation = app.bus.operations().submit(&submission).await?;
+    match asked.wait {
+        Some(seconds) => Ok(waited(app, operation, seconds).await),
+        None => Ok(accepted(operation)),
+    }
+}
+
+fn accepted(operation: Operation) -> Response {
+    let location = format!("/api/operations/{}", operation.id);
+    (StatusCode::ACCEPTED, [(LOCATION, location)], Json(operation)).into_response()
+}
+
+async fn waited(app: &App, operation: Operation, seconds: u64) -> Response {
+    let most = app.config.deadline().saturating_sub(TO_ANSWER);
+    let mut watch = app.bus.operations().watch(&operation.id);
+    // A watch that fails or takes too long says nothing of the operation, which was accepted.
+    let ended = tokio::time::timeout(Duration::from_secs(seconds).min(most), watch.finished()).await;
+    let mut response = match ended {
+        Ok(Ok(Some(ended))) if ended.state.is_final() => {
+            let mut response = accepted(ended);
+            *response.status_mut() = StatusCode::OK;
+            response
+        }
+        _ => accepted(operation),
+    };
+    if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    response
+}
+
+/// The seconds of `Prefer: wait=N` (RFC 7240). A preference that is not understood is passed over, as the RFC asks for.
+fn preferred_wait(headers: &HeaderMap) -> Option<u64> {
+    let preferences = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    preferences.flat_map(|value| value.split([',', ';'])).find_map(|preference| {
+        let (name, seconds) = preference.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("wait").then(|| seconds.trim().trim_matches('"').parse().ok())?
+    })
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        let said = error.to_string();
+        match error {
+            SubmitError::OtherBody { .. } => {
+                Self::new(Kind::KeyReused, format!("{said}: use a new Idempotency-Key for a new command"))
+            }
+            SubmitError::TooLarge(_) => Self::new(Kind::TooLarge, said),
+            SubmitError::Unavailable(_) => Self::new(
+                Kind::BusUnavailable,
+                format!("{said}: send the same request again under an Idempotency-Key"),
+            ),
+            SubmitError::Refused(_) => {
+                tracing::error!(error = said, "the bus refused a command");
+                Self::new(Kind::Internal, said)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_from_among_other_preferences() {
+        let cases = [
+            (&[][..], None),
+            (&["wait=5"], Some(5)),
+            (&["respond-async, Wait=10"], Some(10)),
+            (&["respond-async", "wait=\"3\""], Some(3)),
+            (&["handling=lenient; wait=7"], Some(7)),
+            (&["wait=soon"], None),
+            (&["wait=-1"], None),
+            (&["await=5"], None),
+        ];
+        for (values, expected) in cases {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(PREFER, HeaderValue::from_static(value));
+            }
+            assert_eq!(preferred_wait(&headers), expected, "{values:?}");
+        }
+    }
+}
