@@ -93,8 +93,10 @@ impl Ledger {
 
     fn outgoing(&self, slice: &Slice) -> Result<Outgoing, EncodeError> {
         let parts = [slice.stream, slice.epoch, slice.after, slice.through].map(|part| part.to_string());
-        let parts: Vec<&str> = std::iter::once(self.subject.as_str()).chain(parts.iter().map(String::as_str)).collect();
-        let outgoing = Outgoing::new(&self.subject, id::derive("slice", &parts), Slice::TYPE, codec::encode(slice)?);
+        let parts: Vec<&str> =
+            std::iter::once(self.subject.as_str()).chain(parts.iter().map(String::as_str)).collect();
+        let outgoing =
+            Outgoing::new(&self.subject, id::derive("slice", &parts), Slice::TYPE, codec::encode(slice)?);
         Ok(if fault::disabled("fencing") { outgoing } else { outgoing.expecting(self.last) })
     }
 

@@ -15,3 +15,6 @@ pub mod suspicion;
 pub mod totals;
 pub mod trail;
 pub mod windows;
+mod worker;
+
+pub use worker::Metrics;

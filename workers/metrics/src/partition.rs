@@ -76,7 +76,9 @@ impl Owner {
             let mut tenure = Tenure::begin(self, lease, recovered).await?;
             match tenure.work().await? {
                 End::Over => return Ok(()),
-                End::ReadAgain => warn!(partition = %self.partition, "another owner's slice came first; reading again"),
+                End::ReadAgain => {
+                    warn!(partition = %self.partition, "another owner's slice came first; reading again")
+                }
             }
         }
     }
@@ -138,18 +140,18 @@ impl<'a> Tenure<'a> {
     async fn work(&mut self) -> anyhow::Result<End> {
         let clock = self.owner.ctx.clock.clone();
         loop {
-            let (commit_at, checkpoint_at, forget_at) = (self.commit_at(), self.checkpoint_at, self.forget_at);
-            let at = |time: Option<Instant>| clock.sleep_until(time.unwrap_or_else(|| clock.now()));
+            let (commit_at, checkpoint_at, forget_at) =
+                (self.commit_at(), self.checkpoint_at, self.forget_at);
             tokio::select! {
                 biased;
                 _ = self.lease.lost() => return Ok(End::Over),
                 () = self.owner.ctx.tasks.cancelled() => return self.leave().await,
-                () = at(commit_at), if commit_at.is_some() => {
+                () = clock.sleep_until(commit_at.unwrap_or(forget_at)), if commit_at.is_some() => {
                     if let Some(end) = self.commit().await? {
                         return Ok(end);
                     }
                 }
-                () = at(checkpoint_at), if checkpoint_at.is_some() => {
+                () = clock.sleep_until(checkpoint_at.unwrap_or(forget_at)), if checkpoint_at.is_some() => {
                     if !self.checkpoint().await? {
                         return Ok(End::Over);
                     }
@@ -219,8 +221,10 @@ impl<'a> Tenure<'a> {
 
     async fn add(&mut self, batch: Batch, arrival_ms: u64) -> anyhow::Result<()> {
         let owner = self.owner;
-        let is_known = self.delta.knows(&batch.service) || owner.state.totals(|totals| totals.knows(&batch.service));
-        let admitted = is_known || owner.services.admit(&batch.service).await.context("admitting a service")?;
+        let is_known =
+            self.delta.knows(&batch.service) || owner.state.totals(|totals| totals.knows(&batch.service));
+        let admitted =
+            is_known || owner.services.admit(&batch.service).await.context("admitting a service")?;
         let service = if admitted { batch.service.clone() } else { OVERFLOW.to_owned() };
         let bounds = owner.config.bounds();
         owner.state.totals(|totals| self.delta.add(totals, &bounds, &service, batch, arrival_ms));
@@ -231,7 +235,9 @@ impl<'a> Tenure<'a> {
     async fn reject(&mut self, message: &Stored, reason: &str, attempts: u32) -> anyhow::Result<()> {
         warn!(partition = %self.owner.partition, sequence = message.sequence, reason, "telemetry cannot be counted and is dead-lettered");
         let bus = &self.owner.ctx.bus;
-        dead_letter::bury_message(bus, STREAM, CONSUMER, message, reason, attempts).await.context("dead-lettering")?;
+        dead_letter::bury_message(bus, STREAM, CONSUMER, message, reason, attempts)
+            .await
+            .context("dead-lettering")?;
         fault::point("telemetry.dead-lettered");
         self.rejected += 1;
         Ok(())
@@ -240,7 +246,13 @@ impl<'a> Tenure<'a> {
     /// Commits what is pending, or the slice that is still unanswered.
     async fn commit(&mut self) -> anyhow::Result<Option<End>> {
         let slice = self.unanswered.take().unwrap_or_else(|| self.cut());
-        let span = info_span!("commit slice", otel.name = format!("commit {}", subject::slice(self.owner.partition)), slice.after = slice.after, slice.through = slice.through, slice.epoch = slice.epoch);
+        let span = info_span!(
+            "commit slice",
+            otel.name = format!("commit {}", subject::slice(self.owner.partition)),
+            slice.after = slice.after,
+            slice.through = slice.through,
+            slice.epoch = slice.epoch
+        );
         self.to_commit.follow(&span);
         match self.ledger.commit(&slice).instrument(span.clone()).await {
             Commit::Done => self.committed(&slice, &span)?,
@@ -284,7 +296,8 @@ impl<'a> Tenure<'a> {
 
     /// Keeps the totals as they are committed; false when another owner has kept some since.
     async fn checkpoint(&mut self) -> anyhow::Result<bool> {
-        let span = info_span!("checkpoint", otel.name = format!("checkpoint metrics.{}", self.owner.partition));
+        let span =
+            info_span!("checkpoint", otel.name = format!("checkpoint metrics.{}", self.owner.partition));
         self.to_checkpoint.follow(&span);
         let kept = self.snapshots.save(&self.owner.state, self.ledger.last()).instrument(span).await?;
         self.checkpoint_at = None;
@@ -295,15 +308,15 @@ impl<'a> Tenure<'a> {
     async fn forget(&mut self) {
         self.forget_at = self.owner.ctx.clock.now() + retention::EVERY;
         let (bus, now_ms) = (&self.owner.ctx.bus, self.owner.ctx.clock.now_ms());
-        let covered = self.snapshots.covers();
+        let covered = self.snapshots.covered();
         let telemetry = subject::tel(self.owner.partition);
         let slices = subject::slice(self.owner.partition);
-        let done = async {
-            retention::forget(bus, STREAM, &telemetry, now_ms, retention::TELEMETRY, covered.telemetry).await?;
-            let kept = self.owner.config.slice_retention();
-            retention::forget(bus, ledger::STREAM, &slices, now_ms, kept, covered.slices).await
-        };
-        if let Err(error) = done.await {
+        let kept = self.owner.config.slice_retention();
+        let forgotten = [
+            retention::forget(bus, STREAM, &telemetry, now_ms, retention::TELEMETRY, covered.telemetry).await,
+            retention::forget(bus, ledger::STREAM, &slices, now_ms, kept, covered.slices).await,
+        ];
+        for error in forgotten.into_iter().filter_map(Result::err) {
             warn!(partition = %self.owner.partition, error = %error, "what is checkpointed could not be removed; trying again in a minute");
         }
     }

@@ -31,15 +31,18 @@ pub struct Recovered {
 /// The bus is away, or what is there cannot be read.
 pub async fn recover(owner: &Owner, epoch: u64) -> anyhow::Result<Option<Recovered>> {
     let bus = &owner.ctx.bus;
-    let Some((snapshots, loaded)) = Snapshots::claim(bus, owner.partition, epoch).await? else { return Ok(None) };
+    let Some((snapshots, totals)) = Snapshots::claim(bus, owner.partition, epoch).await? else {
+        return Ok(None);
+    };
     fault::point("recover.claimed");
-    let generation = owner.state.replace(loaded.totals);
-    let mut ledger = Ledger::at(bus, owner.partition, loaded.slices_through);
+    let generation = owner.state.replace(totals);
+    let covered = snapshots.covered().slices;
+    let mut ledger = Ledger::at(bus, owner.partition, covered);
     let slices_read = read_slices(owner, &mut ledger).await?;
     let (stream, through) = begin(owner).await?;
     owner.state.ready(readiness(owner, stream, through).await?);
     info!(partition = %owner.partition, lease.epoch = epoch, through, slices = slices_read, "took over a partition");
-    read_windows(owner, generation, loaded.slices_through);
+    read_windows(owner, generation, covered);
     Ok(Some(Recovered { ledger, snapshots, stream, through, slices_read }))
 }
 

@@ -23,7 +23,8 @@ pub async fn forget(
     covered: u64,
 ) -> anyhow::Result<()> {
     let cutoff_ms = now_ms.saturating_sub(u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX));
-    let options = FollowOptions { max_messages: 1, ..FollowOptions::new(stream, filter, Start::Since(cutoff_ms)) };
+    let options =
+        FollowOptions { max_messages: 1, ..FollowOptions::new(stream, filter, Start::Since(cutoff_ms)) };
     let young = bus.follow(options).next_if_any().await?;
     let old = young.map_or(covered, |young| covered.min(young.sequence - 1));
     if old > 0 {

@@ -52,7 +52,8 @@ impl Services {
     /// Reads the register and enters the service if there is room.
     async fn enter(&self, service: &str) -> Result<(), KvError> {
         let entry = self.bucket.get::<Vec<String>>(KEY).await?;
-        let (revision, mut names) = entry.map(|entry| (Some(entry.revision), entry.value)).unwrap_or_default();
+        let (revision, mut names) =
+            entry.map(|entry| (Some(entry.revision), entry.value)).unwrap_or_default();
         if names.len() < MAX_SERVICES && !names.iter().any(|name| name == service) {
             names.push(service.to_owned());
             match revision {

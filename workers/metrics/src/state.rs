@@ -108,7 +108,9 @@ impl Inner {
     fn is_ready(&self) -> bool {
         match self.readiness {
             Readiness::Unknown => false,
-            Readiness::At { stream, sequence } => self.totals.stream() >= stream && self.totals.through() >= sequence,
+            Readiness::At { stream, sequence } => {
+                self.totals.stream() >= stream && self.totals.through() >= sequence
+            }
             Readiness::Ready => true,
         }
     }

@@ -88,7 +88,8 @@ impl Kept {
     /// # Errors
     /// The bus is away, or refuses.
     pub async fn begin(&self, through: u64) -> Result<Suspicion, KvError> {
-        let kept = self.bucket.get::<Suspicion>(&self.key).await?.map(|entry| entry.value).unwrap_or_default();
+        let kept =
+            self.bucket.get::<Suspicion>(&self.key).await?.map(|entry| entry.value).unwrap_or_default();
         self.put(kept.begin(through)).await
     }
 

@@ -13,6 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Series a checkpoint chunk. At the worst a series takes some 7 kB (a long route and every bucket in use), so that a chunk stays within 512 KiB.
 const SERIES_PER_CHUNK: usize = 64;
+/// Instances a checkpoint chunk. At the worst one takes some 18 kB (64 long mountpoints).
+const INSTANCES_PER_CHUNK: usize = 16;
 /// Folded names that are kept, a service.
 const FOLDED_NAMES: usize = 10;
 
@@ -25,6 +27,8 @@ pub struct Totals {
     rejected: u64,
     services: Vec<Service>,
     by_name: FxHashMap<String, usize>,
+    /// What each chunk of a checkpoint holds. A new part comes last, so that the others keep their places.
+    parts: Vec<(usize, Part)>,
 }
 
 #[derive(Debug, Default)]
@@ -43,23 +47,16 @@ pub(crate) struct Index<S> {
 }
 
 /// What of a service a checkpoint chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Part {
-    /// Tally, instances, folded names: small and changed by every slice.
+    /// Tally and folded names: small, and changed by every slice.
     Rest,
     /// Series of requests from 64 times this.
     Http(usize),
     /// Series of database calls from 64 times this.
     Db(usize),
-}
-
-/// A piece of a checkpoint.
-#[derive(Debug, PartialEq)]
-pub struct Chunk {
-    /// What it is a piece of, the same in every checkpoint: `3.http.0`.
-    pub name: String,
-    /// Its content, or none when it is as the checkpoint before has it.
-    pub content: Option<ServiceTotals>,
+    /// Readings of instances from 16 times this.
+    Hosts(usize),
 }
 
 /// A slice that does not follow what was applied before.
@@ -81,8 +78,12 @@ impl Totals {
         let mut totals = Self { stream, through, rejected, ..Self::default() };
         for chunk in chunks {
             let slot = totals.slot(&chunk.service);
-            totals.services[slot].restore(chunk);
+            let service = &mut totals.services[slot];
+            let part = service.part_of(&chunk);
+            service.restore(chunk);
+            totals.add_part(slot, part);
         }
+        totals.checkpointed();
         totals
     }
 
@@ -121,7 +122,8 @@ impl Totals {
         self.rejected += slice.rejected;
         for service in &slice.services {
             let slot = self.slot(&service.service);
-            self.services[slot].apply(service);
+            let new_parts = self.services[slot].apply(service);
+            new_parts.into_iter().for_each(|part| self.add_part(slot, part));
         }
         Ok(true)
     }
@@ -150,17 +152,23 @@ impl Totals {
         }
     }
 
-    /// All chunks of a checkpoint, with the content of those that changed since the last call of [`Totals::checkpointed`].
+    /// All chunks of a checkpoint in their places, each with its content if that changed since the last call of [`Totals::checkpointed`].
     #[must_use]
-    pub fn chunks(&self) -> Vec<Chunk> {
-        let services = self.services.iter().enumerate();
-        services.flat_map(|(slot, service)| service.chunks(slot)).collect()
+    pub fn chunks(&self) -> Vec<Option<ServiceTotals>> {
+        let parts = self.parts.iter().map(|(slot, part)| (&self.services[*slot], *part));
+        parts.map(|(service, part)| service.changed.contains(&part).then(|| service.part(part))).collect()
     }
 
     /// Notes that the chunks of the last [`Totals::chunks`] are kept.
     pub fn checkpointed(&mut self) {
         for service in &mut self.services {
             service.changed.clear();
+        }
+    }
+
+    fn add_part(&mut self, slot: usize, part: Part) {
+        if !self.parts.contains(&(slot, part)) {
+            self.parts.push((slot, part));
         }
     }
 
@@ -218,25 +226,43 @@ impl Known<'_> {
 }
 
 impl Service {
-    fn apply(&mut self, slice: &ServiceSlice) {
-        self.changed.insert(Part::Rest);
+    /// Adds a slice; answers which parts it changed that had not changed before.
+    fn apply(&mut self, slice: &ServiceSlice) -> Vec<Part> {
+        let mut touched = vec![Part::Rest];
         self.totals.tally.add(slice.tally);
+        keep_last(&mut self.totals.folded, &slice.folded);
         for delta in &slice.http {
             let at = self.http.entry(&mut self.totals.http, &delta.series, http_total);
-            self.changed.insert(Part::Http(at / SERIES_PER_CHUNK));
+            touched.push(Part::Http(at / SERIES_PER_CHUNK));
             delta.cells.iter().for_each(|cell| add_request(&mut self.totals.http[at], cell));
         }
         for delta in &slice.db {
             let at = self.db.entry(&mut self.totals.db, &delta.series, db_total);
-            self.changed.insert(Part::Db(at / SERIES_PER_CHUNK));
+            touched.push(Part::Db(at / SERIES_PER_CHUNK));
             delta.cells.iter().for_each(|cell| add_call(&mut self.totals.db[at], cell));
         }
-        slice.hosts.iter().for_each(|host| keep_newest(&mut self.totals.hosts, host));
-        keep_last(&mut self.totals.folded, &slice.folded);
+        for host in &slice.hosts {
+            let at = keep_newest(&mut self.totals.hosts, host);
+            touched.push(Part::Hosts(at / INSTANCES_PER_CHUNK));
+        }
+        touched.retain(|part| self.changed.insert(*part));
+        touched
+    }
+
+    /// Which part a chunk is, being the next of its kind.
+    fn part_of(&self, chunk: &ServiceTotals) -> Part {
+        if !chunk.http.is_empty() {
+            Part::Http(self.totals.http.len() / SERIES_PER_CHUNK)
+        } else if !chunk.db.is_empty() {
+            Part::Db(self.totals.db.len() / SERIES_PER_CHUNK)
+        } else if !chunk.hosts.is_empty() {
+            Part::Hosts(self.totals.hosts.len() / INSTANCES_PER_CHUNK)
+        } else {
+            Part::Rest
+        }
     }
 
     fn restore(&mut self, chunk: ServiceTotals) {
-        let is_rest = chunk.http.is_empty() && chunk.db.is_empty();
         for total in chunk.http {
             let at = self.http.entry(&mut self.totals.http, &total.series, http_total);
             self.totals.http[at] = total;
@@ -245,20 +271,9 @@ impl Service {
             let at = self.db.entry(&mut self.totals.db, &total.series, db_total);
             self.totals.db[at] = total;
         }
-        if is_rest {
-            self.totals.tally = chunk.tally;
-            self.totals.hosts = chunk.hosts;
-            self.totals.folded = chunk.folded;
-        }
-    }
-
-    fn chunks(&self, slot: usize) -> impl Iterator<Item = Chunk> + '_ {
-        let http = (0..self.totals.http.len().div_ceil(SERIES_PER_CHUNK)).map(Part::Http);
-        let db = (0..self.totals.db.len().div_ceil(SERIES_PER_CHUNK)).map(Part::Db);
-        std::iter::once(Part::Rest).chain(http).chain(db).map(move |part| Chunk {
-            name: format!("{slot}.{}", part.name()),
-            content: self.changed.contains(&part).then(|| self.part(part)),
-        })
+        self.totals.hosts.extend(chunk.hosts);
+        self.totals.tally.add(chunk.tally);
+        self.totals.folded.extend(chunk.folded);
     }
 
     fn part(&self, part: Part) -> ServiceTotals {
@@ -266,23 +281,13 @@ impl Service {
         match part {
             Part::Rest => {
                 content.tally = self.totals.tally;
-                content.hosts.clone_from(&self.totals.hosts);
                 content.folded.clone_from(&self.totals.folded);
             }
-            Part::Http(at) => content.http = piece(&self.totals.http, at),
-            Part::Db(at) => content.db = piece(&self.totals.db, at),
+            Part::Http(at) => content.http = piece(&self.totals.http, at, SERIES_PER_CHUNK),
+            Part::Db(at) => content.db = piece(&self.totals.db, at, SERIES_PER_CHUNK),
+            Part::Hosts(at) => content.hosts = piece(&self.totals.hosts, at, INSTANCES_PER_CHUNK),
         }
         content
-    }
-}
-
-impl Part {
-    fn name(self) -> String {
-        match self {
-            Self::Rest => "rest".to_owned(),
-            Self::Http(at) => format!("http.{at}"),
-            Self::Db(at) => format!("db.{at}"),
-        }
     }
 }
 
@@ -342,16 +347,20 @@ pub(crate) fn add_call(total: &mut DbTotal, cell: &Cell) {
     total.latency.merge(&cell.latency);
 }
 
-fn piece<T: Clone>(series: &[T], at: usize) -> Vec<T> {
-    series.iter().skip(at * SERIES_PER_CHUNK).take(SERIES_PER_CHUNK).cloned().collect()
+fn piece<T: Clone>(all: &[T], at: usize, size: usize) -> Vec<T> {
+    all.iter().skip(at * size).take(size).cloned().collect()
 }
 
-fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) {
-    match hosts.iter_mut().find(|kept| kept.instance == host.instance) {
-        Some(kept) if kept.reading.ts <= host.reading.ts => kept.clone_from(host),
-        Some(_) => {}
-        None => hosts.push(host.clone()),
+/// Keeps the newest reading of an instance; answers its place.
+fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) -> usize {
+    let Some(at) = hosts.iter().position(|kept| kept.instance == host.instance) else {
+        hosts.push(host.clone());
+        return hosts.len() - 1;
+    };
+    if hosts[at].reading.ts <= host.reading.ts {
+        hosts[at].clone_from(host);
     }
+    at
 }
 
 fn keep_last(kept: &mut Vec<String>, names: &[String]) {
@@ -420,16 +429,21 @@ mod tests {
         let mut totals = Totals::default();
         totals.apply(&slice(0, 10, &routes)).expect("no gap");
         let full = totals.chunks();
-        assert!(full.iter().all(|chunk| chunk.content.is_some()));
+        assert!(full.iter().all(Option::is_some));
         totals.checkpointed();
-        totals.apply(&slice(10, 20, &["/70"])).expect("no gap");
-        let second = totals.chunks();
-        let changed: Vec<_> =
-            second.iter().filter(|c| c.content.is_some()).map(|c| c.name.as_str()).collect();
-        assert_eq!(changed, ["0.rest", "0.http.1"]);
-        let kept = full.into_iter().zip(second).filter_map(|(old, new)| new.content.or(old.content));
+        let mut second = slice(10, 20, &["/70", "/new"]);
+        second.services.push(ServiceSlice { service: "video".into(), ..second.services[0].clone() });
+        second.services[0].hosts.push(InstanceReading { instance: "a".into(), reading: Default::default() });
+        totals.apply(&second).expect("no gap");
+        let changes = totals.chunks();
+        let changed: Vec<_> = changes.iter().map(Option::is_some).collect();
+        assert_eq!(changed, [true, false, true, true, true, true, true]);
+        let old = full.into_iter().chain(std::iter::repeat(None));
+        let kept = old.zip(changes).filter_map(|(old, new)| new.or(old));
         let restored = Totals::restore(totals.stream(), totals.through(), totals.rejected(), kept.collect());
         assert_eq!(restored.export(0, 1), totals.export(0, 1));
-        assert_eq!(restored.known("content").http_series(), 150);
+        assert_eq!(restored.known("content").http_series(), 151);
+        assert!(restored.chunks().iter().all(Option::is_none), "what was restored is kept already");
+        assert_eq!(restored.parts, totals.parts);
     }
 }

@@ -18,7 +18,8 @@ impl Trail {
     /// Notes a span that something follows from.
     pub fn note(&mut self, span: &Span) {
         if self.0.len() < LINKS {
-            self.0.extend(Some(span.in_scope(trace::current)).filter(|context| context.traceparent.is_some()));
+            self.0
+                .extend(Some(span.in_scope(trace::current)).filter(|context| context.traceparent.is_some()));
         }
     }
 

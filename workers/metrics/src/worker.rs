@@ -1,0 +1,121 @@
+//! The role: owns its share of the partitions, answers for them, and tells of its own machine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_kit::bus::Bus;
+use keelson_kit::config::ConfigError;
+use keelson_kit::lease::{GroupSpec, Lease, LeaseGroup, Timing};
+use keelson_kit::publish::fresh_id;
+use keelson_kit::role::{Context, Role};
+use keelson_schemas::subject::{self, Partition};
+use keelson_schemas::telemetry::BatchBuilder;
+use tracing::warn;
+
+use crate::config::MetricsConfig;
+use crate::host::{self, Host};
+use crate::owned::Owned;
+use crate::partition::Owner;
+use crate::services::Services;
+use crate::state::State;
+
+/// The metrics worker.
+pub struct Metrics;
+
+impl Role for Metrics {
+    const NAME: &'static str = "metrics";
+    const SUMMARY: &'static str = "counts telemetry exactly and answers for Prometheus and the summary";
+    type Config = MetricsConfig;
+
+    fn validate(config: &Self::Config) -> Vec<ConfigError> {
+        config.errors()
+    }
+
+    async fn start(config: Self::Config, ctx: Context) -> anyhow::Result<()> {
+        let owned = Owned::default();
+        let worker =
+            Worker { services: Arc::new(Services::on(&ctx.bus)), config: Arc::new(config), owned, ctx };
+        worker.tell_of_this_machine();
+        worker.own_partitions();
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Worker {
+    ctx: Context,
+    config: Arc<MetricsConfig>,
+    services: Arc<Services>,
+    owned: Owned,
+}
+
+impl Worker {
+    /// Joins those who share the partitions, and owns each that falls to this process until it falls to another.
+    fn own_partitions(&self) {
+        let spec = GroupSpec {
+            name: "metrics.partition".to_owned(),
+            keys: Partition::all().map(|partition| partition.to_string()).collect(),
+            timing: Timing::default(),
+        };
+        let (worker, mut group) = (self.clone(), LeaseGroup::join(&self.ctx, spec));
+        self.ctx.tasks.spawn_once("partitions of metrics", async move {
+            while let Some(lease) = group.next().await {
+                worker.own(lease);
+            }
+            Ok(())
+        });
+    }
+
+    fn own(&self, lease: Lease) {
+        let Some(partition) = u8::try_from(lease.index()).ok().and_then(Partition::new) else { return };
+        let state = Arc::new(State::default());
+        let owner = Owner {
+            ctx: self.ctx.clone(),
+            config: self.config.clone(),
+            services: self.services.clone(),
+            partition,
+            state: state.clone(),
+        };
+        self.owned.insert(partition.index(), state, lease.clone());
+        let owned = self.owned.clone();
+        // The lease is given back when the last clone of it is dropped: with this task, and with what is owned.
+        self.ctx.tasks.spawn(format!("partition {partition} of metrics"), move || {
+            let (owner, lease, owned) = (owner.clone(), lease.clone(), owned.clone());
+            async move {
+                owner.run(&lease).await?;
+                owned.remove(partition.index(), lease.epoch());
+                Ok(())
+            }
+        });
+    }
+
+    fn tell_of_this_machine(&self) {
+        let Some(interval) = self.config.host_interval() else { return };
+        let ctx = self.ctx.clone();
+        self.ctx.tasks.spawn("host metrics", move || tell(ctx.clone(), interval));
+    }
+}
+
+/// Publishes a reading every `interval` until the process shuts down.
+async fn tell(ctx: Context, interval: Duration) -> anyhow::Result<()> {
+    let mut host = Host::look()?;
+    loop {
+        tokio::select! {
+            () = ctx.tasks.cancelled() => return Ok(()),
+            () = ctx.clock.sleep(interval) => {}
+        }
+        let mut builder = BatchBuilder::default();
+        builder.host(host.read(ctx.clock.now_ms()));
+        let batch = builder.build(host::SERVICE.into(), Host::name().into());
+        // The next reading replaces one that was not stored, so it is not tried again.
+        if let Err(error) = publish(&ctx.bus, &batch).await {
+            warn!(error = %error, "this machine's state could not be published");
+        }
+    }
+}
+
+async fn publish(bus: &Bus, batch: &keelson_schemas::telemetry::Batch) -> anyhow::Result<()> {
+    let to = subject::tel(subject::partition_of(&batch.service));
+    bus.publish_message(to, fresh_id(), batch).await?;
+    Ok(())
+}
