@@ -152,7 +152,9 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Damaged`] when one is not what the head says.
     pub async fn load(&self) -> Result<Vec<Bytes>, CheckpointError> {
-        stream::iter(&self.head.chunks).map(|chunk| self.read(chunk)).buffered(AT_ONCE).try_collect().await
+        // Each read owns what it needs: a borrowing one would keep callers from being spawned (rust-lang/rust#89976).
+        let reads: Vec<_> = self.head.chunks.iter().map(|chunk| self.read(chunk.clone())).collect();
+        stream::iter(reads).buffered(AT_ONCE).try_collect().await
     }
 
     /// Replaces the state. When it fails for the bus, it may be tried again with this or a newer snapshot.
@@ -224,7 +226,8 @@ impl Checkpoint {
                 new.push((place, bytes.clone()));
             }
         }
-        let writes = new.into_iter().map(|(place, bytes)| self.kv.put_bytes(&place.key, bytes));
+        let writes: Vec<_> =
+            new.into_iter().map(|(place, bytes)| self.kv.put_bytes(&place.key, bytes)).collect();
         let written: Result<Vec<u64>, KvError> =
             stream::iter(writes).buffer_unordered(AT_ONCE).try_collect().await;
         written.map(drop).map_err(|error| failed(&self.name, error))
@@ -252,7 +255,7 @@ impl Checkpoint {
         }
     }
 
-    async fn read(&self, chunk: &ChunkRef) -> Result<Bytes, CheckpointError> {
+    async fn read(&self, chunk: ChunkRef) -> Result<Bytes, CheckpointError> {
         let damaged =
             |problem| CheckpointError::Damaged { name: self.name.clone(), key: chunk.key.clone(), problem };
         let found = self.kv.get_bytes(&chunk.key).await.map_err(|error| failed(&self.name, error))?;
