@@ -47,3 +47,25 @@ async fn confirmed(bus: &Bus, reply: &str, body: Bytes) -> Result<(), String> {
         Some(Ok(_)) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::NatsServer;
+
+    #[tokio::test]
+    async fn an_acknowledgement_that_nobody_takes_is_a_failure() {
+        let server = NatsServer::start().await.unwrap();
+        let bus = server.bus().await.unwrap();
+        let gone = "$JS.ACK.GONE.gone.1.1.1.1790230470084404000.0";
+        assert!(ack(&bus, gone).await.is_err());
+        assert!(term(&bus, gone).await.is_err());
+        assert!(nak(&bus, gone, Duration::from_secs(1)).await.is_err());
+    }
+
+    #[test]
+    fn a_nak_is_never_bare() {
+        assert_eq!(nak_body(Duration::from_secs(2)), "-NAK {\"delay\":2000000000}");
+        assert_eq!(nak_body(Duration::ZERO), "-NAK {\"delay\":1}");
+    }
+}

@@ -25,7 +25,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(15);
 pub(crate) enum Trouble {
     #[error("the connection was lost")]
     OtherLink,
-    #[error("delivery {expected} was followed by delivery {got}")]
+    #[error("delivery {got} came where delivery {expected} was due")]
     Gap { expected: u64, got: u64 },
     #[error("{0}")]
     Library(String),
@@ -34,7 +34,7 @@ pub(crate) enum Trouble {
 /// Deliveries of one consumer, in order.
 pub(crate) struct Subscription {
     messages: pull::Stream,
-    delivered: u64,
+    order: Order,
     /// Messages behind the last one handed out.
     pub(crate) pending: u64,
     /// The link it was opened on.
@@ -66,18 +66,14 @@ impl Subscription {
             .expires(EXPIRES)
             .messages();
         let messages = pulling.await.map_err(|error| passing(&error.to_string()))?;
-        Ok(Self { messages, delivered: 0, pending, link, stream_created_ms: info.created_ms })
+        Ok(Self { messages, order: Order::default(), pending, link, stream_created_ms: info.created_ms })
     }
 
     fn accept(&mut self, message: async_nats::jetstream::Message) -> Result<Stored, Trouble> {
         let message = message.message;
         let position = message.reply.as_ref().and_then(|reply| Position::read(reply));
         let position = position.ok_or_else(|| Trouble::Library("a delivery without a position".into()))?;
-        let expected = self.delivered + 1;
-        if position.consumer_sequence != expected {
-            return Err(Trouble::Gap { expected, got: position.consumer_sequence });
-        }
-        self.delivered = expected;
+        self.order.check(position.consumer_sequence)?;
         self.pending = position.pending;
         Ok(Stored {
             sequence: position.sequence,
@@ -86,6 +82,23 @@ impl Subscription {
             payload: message.payload,
             subject: message.subject,
         })
+    }
+}
+
+/// The deliveries of a consumer are numbered from 1, without gaps: a number left out is a message lost on its way.
+#[derive(Debug, Default)]
+struct Order {
+    delivered: u64,
+}
+
+impl Order {
+    fn check(&mut self, got: u64) -> Result<(), Trouble> {
+        let expected = self.delivered + 1;
+        if got != expected {
+            return Err(Trouble::Gap { expected, got });
+        }
+        self.delivered = got;
+        Ok(())
     }
 }
 
@@ -167,4 +180,45 @@ fn refused(error: &async_nats::jetstream::stream::ConsumerError, options: &Follo
         return passing(&error.to_string());
     }
     OpenError::Final(FollowError::Refused { stream: options.stream.clone(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_lost_or_repeated_are_noticed() {
+        for (numbers, fine) in
+            [(&[1, 2, 3][..], true), (&[2], false), (&[1, 3], false), (&[1, 1], false), (&[1, 2, 1], false)]
+        {
+            let mut order = Order::default();
+            let checked: Result<Vec<()>, Trouble> =
+                numbers.iter().map(|number| order.check(*number)).collect();
+            assert_eq!(checked.is_ok(), fine, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_lost_its_end_or_was_made_anew_is_another_one() {
+        let info = |created_ms, last_sequence| StreamInfo {
+            created_ms,
+            first_sequence: 1,
+            last_sequence,
+            messages: 0,
+            bytes: 0,
+        };
+        let options = FollowOptions::new("S", ">", Start::After(0));
+        let read = |read, stream_created_ms| Progress { read, stream_created_ms };
+        let cases = [
+            (read(Some(0), None), info(1, 0), true),
+            (read(Some(7), None), info(1, 7), true),
+            (read(Some(7), None), info(1, 6), false),
+            (read(Some(7), Some(1)), info(1, 9), true),
+            (read(Some(7), Some(1)), info(2, 9), false),
+            (read(None, Some(1)), info(1, 0), true),
+        ];
+        for (progress, info, same) in cases {
+            assert_eq!(check_same(&info, &options, progress).is_ok(), same, "{progress:?} {info:?}");
+        }
+    }
 }

@@ -53,7 +53,7 @@ impl Handler for Collector {
     async fn handle(&self, delivery: &Delivery) -> Result<(), Failure> {
         let advisory: Advisory = serde_json::from_slice(&delivery.message.payload)
             .map_err(|error| Failure::reject(format!("it is no advisory: {error}")))?;
-        if advisory.reason.as_deref() == Some(BURIED) {
+        if is_buried(&advisory) {
             return Ok(());
         }
         let message = self.bus.message(&advisory.stream, advisory.stream_seq).await?;
@@ -66,6 +66,12 @@ impl Handler for Collector {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a worker stored the dead letter before it terminated the message. Looked at besides the equal ids, since an advisory
+/// may be read long after the duplicate window.
+fn is_buried(advisory: &Advisory) -> bool {
+    advisory.reason.as_deref() == Some(BURIED)
 }
 
 /// The dead letter, without a body when the stream no longer has the message.
@@ -97,6 +103,20 @@ fn reason(advisory: &Advisory) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_buried_is_not_buried_again() {
+        let advisory = |reason: Option<&str>| Advisory {
+            stream: "S".into(),
+            consumer: "c".into(),
+            stream_seq: 7,
+            deliveries: 1,
+            reason: reason.map(str::to_owned),
+            kind: "terminated".into(),
+        };
+        assert!(is_buried(&advisory(Some(BURIED))));
+        assert!(!is_buried(&advisory(Some("by hand"))) && !is_buried(&advisory(None)));
+    }
 
     #[test]
     fn advisories_say_why_in_words() {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
 
+pub mod proxy;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
