@@ -1,0 +1,134 @@
+//! The asking side.
+
+use std::time::Duration;
+
+use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
+use async_nats::{HeaderMap, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use keelson_schemas::codec;
+use keelson_schemas::envelope::{CONTENT_TYPE, TRACEPARENT, TRACESTATE};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::parts::{Assembly, PART};
+use super::{ACCEPT, Refusal};
+use crate::bus::Bus;
+use crate::incoming::Headers;
+use crate::trace;
+
+/// Why a question was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Nobody who answers this question is up.
+    #[error("nobody answers {subject}")]
+    NoResponder {
+        /// What was asked.
+        subject: String,
+    },
+    /// No whole answer came in time: the answerer is slow, or none of them may speak now.
+    #[error("no answer on {subject} within {within_ms} ms")]
+    Timeout {
+        /// What was asked.
+        subject: String,
+        /// How long it was waited for, in milliseconds.
+        within_ms: u128,
+    },
+    /// The answerer refused.
+    #[error("{} ({})", .0.reason, .0.status)]
+    Refused(Refusal),
+    /// The bus is away.
+    #[error("the bus is not available")]
+    Unavailable,
+    /// The answer came and makes no sense.
+    #[error("the answer on {subject} cannot be read: {reason}")]
+    Unreadable {
+        /// What was asked.
+        subject: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Bus {
+    /// Asks, and decodes the answer.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `within`.
+    pub async fn ask<Q, A>(&self, subject: &str, question: &Q, within: Duration) -> Result<A, AskError>
+    where
+        Q: Serialize + ?Sized,
+        A: DeserializeOwned,
+    {
+        let unreadable = |reason: String| AskError::Unreadable { subject: subject.to_owned(), reason };
+        let question = codec::encode(question).map_err(|error| unreadable(error.to_string()))?;
+        let answer = self.ask_bytes(subject, question.into(), within).await?;
+        codec::decode(Some(codec::MSGPACK), &answer).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Asks with a MessagePack body, for the MessagePack body of the answer.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `within`.
+    pub async fn ask_bytes(
+        &self,
+        subject: &str,
+        question: Bytes,
+        within: Duration,
+    ) -> Result<Bytes, AskError> {
+        let asked = tokio::time::timeout(within, self.on_this_link(exchange(self, subject, question)));
+        match asked.await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(AskError::Unavailable),
+            Err(_) => Err(AskError::Timeout { subject: subject.to_owned(), within_ms: within.as_millis() }),
+        }
+    }
+}
+
+async fn exchange(bus: &Bus, subject: &str, question: Bytes) -> Result<Bytes, AskError> {
+    let client = bus.client();
+    let inbox = client.new_inbox();
+    let answers = client.subscribe(inbox.clone()).await.map_err(|_| AskError::Unavailable)?;
+    client
+        .publish_with_reply_and_headers(subject.to_owned(), inbox, headers(), question)
+        .await
+        .map_err(|_| AskError::Unavailable)?;
+    collect(answers, subject).await
+}
+
+fn headers() -> HeaderMap {
+    let context = trace::current();
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, codec::MSGPACK);
+    headers.insert(ACCEPT, codec::MSGPACK);
+    for (name, value) in [(TRACEPARENT, context.traceparent), (TRACESTATE, context.tracestate)] {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+async fn collect(mut answers: Subscriber, subject: &str) -> Result<Bytes, AskError> {
+    let unreadable =
+        |reason: &str| AskError::Unreadable { subject: subject.to_owned(), reason: reason.to_owned() };
+    let mut assembly = Assembly::default();
+    while let Some(message) = answers.next().await {
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(AskError::NoResponder { subject: subject.to_owned() });
+        }
+        let headers = Headers::new(message.headers);
+        if let Some(refusal) = refusal(&headers) {
+            return Err(AskError::Refused(refusal));
+        }
+        if let Some(whole) = assembly.add(headers.get(PART), message.payload).map_err(unreadable)? {
+            return Ok(whole);
+        }
+    }
+    Err(AskError::Unavailable)
+}
+
+fn refusal(headers: &Headers) -> Option<Refusal> {
+    let status = headers.get(NATS_SERVICE_ERROR_CODE)?.parse().unwrap_or(500);
+    Some(Refusal::new(status, headers.get(NATS_SERVICE_ERROR).unwrap_or("refused")))
+}
