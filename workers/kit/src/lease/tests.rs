@@ -44,7 +44,10 @@ impl Replica {
             runtime.spawn(collect(ctx, shown));
             loop {
                 match inbox.try_recv() {
-                    Ok(Order::Die) => return anyhow::Ok(runtime.shutdown_background()),
+                    Ok(Order::Die) => {
+                        runtime.shutdown_background();
+                        return anyhow::Ok(());
+                    }
                     Ok(Order::Freeze(time)) => std::thread::sleep(time),
                     Ok(Order::Stop) => _ = runtime.block_on(tasks.shutdown(Duration::from_secs(5))),
                     Err(_) => runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await }),
