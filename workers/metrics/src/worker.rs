@@ -1,5 +1,6 @@
 //! The role: owns its share of the partitions, answers for them, and tells of its own machine.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use keelson_kit::bus::Bus;
 use keelson_kit::config::ConfigError;
 use keelson_kit::lease::{GroupSpec, Lease, LeaseGroup, Timing};
 use keelson_kit::publish::fresh_id;
+use keelson_kit::query::Queries;
 use keelson_kit::role::{Context, Role};
 use keelson_schemas::subject::{self, Partition};
 use keelson_schemas::telemetry::BatchBuilder;
@@ -35,6 +37,7 @@ impl Role for Metrics {
         let owned = Owned::default();
         let worker =
             Worker { services: Arc::new(Services::on(&ctx.bus)), config: Arc::new(config), owned, ctx };
+        worker.answer().await?;
         worker.tell_of_this_machine();
         worker.own_partitions();
         Ok(())
@@ -87,6 +90,20 @@ impl Worker {
                 Ok(())
             }
         });
+    }
+
+    /// Answers for every partition, and stays silent for those that another replica owns.
+    async fn answer(&self) -> anyhow::Result<()> {
+        let queries = Partition::all().fold(Queries::of(Metrics::NAME), |queries, partition| {
+            let (totals, summary, clock) = (self.owned.clone(), self.owned.clone(), self.ctx.clock.clone());
+            let index = partition.index();
+            queries
+                .exclusive(format!("export.{partition}"), move |()| ready(Ok(totals.export(index))))
+                .exclusive(format!("summary.{partition}"), move |()| {
+                    ready(Ok(summary.summary(index, clock.now_ms() / 1000)))
+                })
+        });
+        self.ctx.answer(queries).await
     }
 
     fn tell_of_this_machine(&self) {
