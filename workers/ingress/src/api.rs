@@ -4,6 +4,7 @@ pub mod access;
 mod dead_letters;
 mod document;
 mod health;
+mod monitoring;
 mod operations;
 mod telemetry;
 pub mod traces;
@@ -20,6 +21,7 @@ const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
     dead_letters::routes,
     document::routes,
     health::routes,
+    monitoring::routes,
     operations::routes,
     telemetry::routes,
     traces::routes,

@@ -68,6 +68,8 @@ fn what_was_promised_is_there() {
         ("GET /api/openapi.json", vec![]),
         ("POST /api/telemetry", vec!["telemetry"]),
         ("POST /v1/traces", vec!["telemetry"]),
+        ("GET /api/monitoring/metrics", vec!["admin"]),
+        ("GET /api/monitoring/prometheus", vec!["read"]),
         ("GET /api/operations", vec!["read"]),
         ("GET /api/operations/{id}", vec!["read"]),
         ("GET /api/operations/{id}/events", vec!["read"]),

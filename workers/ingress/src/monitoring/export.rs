@@ -101,7 +101,7 @@ fn hosts(merged: &Merged) -> Vec<Family> {
 
 fn machines(merged: &Merged, (name, help, read): Ratio) -> Family {
     let mut family = Family::new(name, Kind::Gauge, help);
-    for (service, host) in every_host(merged) {
+    for (service, host) in merged.hosts() {
         if let Some(value) = read(&host.reading) {
             family.push(host_labels(service, host), Value::Gauge(value));
         }
@@ -115,7 +115,7 @@ fn filesystems(merged: &Merged) -> Family {
         Kind::Gauge,
         "Share of the filesystem in use, 0 to 1.",
     );
-    for (service, host) in every_host(merged) {
+    for (service, host) in merged.hosts() {
         for filesystem in &host.reading.filesystems {
             if let Some(value) = share(filesystem.used_bytes, filesystem.total_bytes) {
                 let mut labels = host_labels(service, host);
@@ -125,10 +125,6 @@ fn filesystems(merged: &Merged) -> Family {
         }
     }
     family
-}
-
-fn every_host(merged: &Merged) -> impl Iterator<Item = (&str, &InstanceReading)> {
-    merged.0.iter().flat_map(|(name, service)| service.hosts.values().map(move |host| (name.as_str(), host)))
 }
 
 fn host_labels(service: &str, host: &InstanceReading) -> Vec<Label> {

@@ -52,6 +52,15 @@ pub fn merge(services: impl IntoIterator<Item = ServiceTotals>) -> Merged {
     merged
 }
 
+impl Merged {
+    /// Every machine, with the name of the service that reported it.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &InstanceReading)> {
+        self.0
+            .iter()
+            .flat_map(|(name, service)| service.hosts.values().map(move |host| (name.as_str(), host)))
+    }
+}
+
 impl Service {
     fn add(&mut self, totals: ServiceTotals) {
         for total in totals.http {
