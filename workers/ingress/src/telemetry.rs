@@ -30,8 +30,8 @@ pub fn decode(body: &[u8], encoding: Encoding, arrived_ms: u64) -> Result<Batch,
         Encoding::Json => decode::json(body),
         Encoding::MessagePack => decode::message_pack(body),
     }?;
-    if rows.len() > MAX_SAMPLES_PER_BATCH {
-        return Err(Refused::TooMany(too_many_samples(rows.len())));
+    if rows.samples() > MAX_SAMPLES_PER_BATCH {
+        return Err(Refused::TooMany(too_many_samples(rows.samples())));
     }
     Ok(rows.into_batch(arrived_ms)?)
 }

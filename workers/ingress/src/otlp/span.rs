@@ -97,14 +97,15 @@ fn route<'a>(span: &'a Span, attributes: Attributes<'a>) -> Cow<'a, str> {
 fn template_in<'a>(span_name: &'a str, attributes: Attributes<'_>) -> Option<&'a str> {
     let route = span_name.rsplit(' ').next().filter(|last| last.starts_with('/'))?;
     let has_parameter = route.contains(['{', ':', '<', '*', '[']);
-    let has_identifier = route.contains(|c: char| c.is_ascii_digit()) || route.contains(['?', '%', '@']);
-    let is_path = attributes.text(&PATH).is_some_and(|path| path.split('?').next() == Some(route));
-    (has_parameter || (!has_identifier && !(is_path && has_long_segment(route)))).then_some(route)
+    (has_parameter || !looks_like_a_path(route, attributes)).then_some(route)
 }
 
-/// Names of resources are seldom this long, slugs and hashes usually are.
-fn has_long_segment(route: &str) -> bool {
-    route.split('/').any(|segment| segment.len() > 24)
+/// Whether an identifier is in it: a digit, an escape, a query, or (if it is the very path that was asked for) a segment as long as names
+/// of resources seldom are, and slugs and hashes usually.
+fn looks_like_a_path(route: &str, attributes: Attributes<'_>) -> bool {
+    let is_path = attributes.text(&PATH).is_some_and(|path| path.split('?').next() == Some(route));
+    route.contains(|c: char| c.is_ascii_digit() || "?%@".contains(c))
+        || (is_path && route.split('/').any(|segment| segment.len() > 24))
 }
 
 fn db(attributes: Attributes<'_>) -> Result<What<'_>, Invalid> {

@@ -41,7 +41,7 @@ fn convert_json(resources: &[Value]) -> Converted {
 }
 
 fn only_batch(span: Value) -> Batch {
-    let mut converted = convert_json(&[resource("content", &[span.clone()])]);
+    let mut converted = convert_json(&[resource("content", std::slice::from_ref(&span))]);
     assert_eq!((converted.odd, converted.reason.take()), (0, None), "{span}");
     assert_eq!(converted.batches.len(), 1, "{span}");
     let batch = converted.batches.remove(0);
@@ -225,10 +225,10 @@ fn one_batch_for_each_instance_and_a_further_one_when_it_is_full() {
     );
     let nameless = json!({"scopeSpans":[{"spans":[good.clone()]}]});
     let converted = convert_json(&[
-        resource("b", &[good.clone()]),
+        resource("b", std::slice::from_ref(&good)),
         nameless,
-        resource("a", &[good.clone()]),
-        resource("b", &[good.clone()]),
+        resource("a", std::slice::from_ref(&good)),
+        resource("b", std::slice::from_ref(&good)),
     ]);
     let services: Vec<_> =
         converted.batches.iter().map(|batch| (batch.service.as_str(), batch.len())).collect();

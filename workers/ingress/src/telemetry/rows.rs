@@ -115,7 +115,7 @@ pub struct FilesystemRow {
 
 impl Body<'_> {
     /// Samples of all kinds.
-    pub fn len(&self) -> usize {
+    pub fn samples(&self) -> usize {
         self.http.len() + self.db.len() + self.host.len()
     }
 

@@ -1,4 +1,5 @@
 //! The ingress over real HTTP, against a real nats-server.
+#![allow(clippy::expect_used, reason = "a test that cannot go on is to fail")]
 
 mod fixture;
 mod monitoring;
