@@ -12,4 +12,5 @@ mod orphans;
 mod prometheus;
 mod quantiles;
 mod redelivery;
+mod summary;
 mod traces;
