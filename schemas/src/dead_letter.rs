@@ -39,6 +39,54 @@ pub struct DeadLetter {
     pub failed_at: Timestamp,
 }
 
+/// A dead letter and its place on the stream of dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Found {
+    /// Its sequence, by which it is shown and redriven.
+    pub sequence: u64,
+    /// The letter.
+    pub letter: DeadLetter,
+}
+
+/// Asks for dead letters, oldest first: `keelson.qry.steward.dead-letters`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListDeadLetters {
+    /// Only those after this sequence.
+    pub after: u64,
+    /// At most this many, and at most 1000.
+    pub limit: u32,
+}
+
+/// The answer: fewer than asked for at the end, or where the next would make it too large.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DeadLetters {
+    /// The letters. To go on, ask for those after the last one's sequence.
+    pub letters: Vec<Found>,
+}
+
+impl Default for ListDeadLetters {
+    fn default() -> Self {
+        Self { after: 0, limit: 100 }
+    }
+}
+
+impl Message for ListDeadLetters {
+    const TYPE: &'static str = "keelson.steward.list-dead-letters.v1";
+
+    fn example() -> Self {
+        Self { after: 40, limit: 10 }
+    }
+}
+
+impl Message for DeadLetters {
+    const TYPE: &'static str = "keelson.steward.dead-letters.v1";
+
+    fn example() -> Self {
+        Self { letters: vec![Found { sequence: 41, letter: DeadLetter::example() }] }
+    }
+}
+
 /// Asks for a dead letter to be published again on its own subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

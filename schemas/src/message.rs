@@ -57,6 +57,8 @@ impl MessageType {
 /// `UPDATE_FIXTURES=1 cargo test -p keelson-schemas` then writes its fixture and its schema.
 pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::dead_letter::DeadLetter>(),
+    MessageType::of::<crate::dead_letter::DeadLetters>(),
+    MessageType::of::<crate::dead_letter::ListDeadLetters>(),
     MessageType::of::<crate::dead_letter::Redrive>(),
     MessageType::of::<crate::operation::OperationRecord>(),
     MessageType::of::<crate::slice::Slice>(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use keelson_schemas::dead_letter::DeadLetter;
+pub use keelson_schemas::dead_letter::Found;
 use keelson_schemas::{id, subject};
 
 use crate::bus::Bus;
@@ -14,6 +15,9 @@ use crate::publish::{Outgoing, PublishError, Receipt};
 
 /// The most that a dead letter's reason says.
 const MAX_REASON_BYTES: usize = 4096;
+
+/// The bodies in one list.
+const MAX_LISTED_BYTES: usize = 8 << 20;
 
 /// The stream of dead letters.
 pub const STREAM: &str = "DEAD_LETTERS";
@@ -65,15 +69,6 @@ pub(crate) async fn store(bus: &Bus, letter: &DeadLetter) -> Result<Receipt, Pub
     }
 }
 
-/// A dead letter and its place on the stream of dead letters.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// Its sequence, by which it is shown and redriven.
-    pub sequence: u64,
-    /// The letter.
-    pub letter: DeadLetter,
-}
-
 impl Bus {
     /// The dead letter with a sequence.
     pub async fn dead_letter(&self, sequence: u64) -> Result<Option<DeadLetter>, Failure> {
@@ -81,13 +76,16 @@ impl Bus {
         Ok(Some(message.decode()?))
     }
 
-    /// Up to `limit` dead letters after a sequence, oldest first. What cannot be read as one is passed over.
+    /// Up to `limit` dead letters after a sequence, oldest first, and no more after 8 MiB of bodies. What cannot be read as a
+    /// dead letter is passed over.
     pub async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<Found>, FollowError> {
         let mut letters = self.follow(FollowOptions::new(STREAM, "keelson.dlq.>", Start::After(after)));
-        let mut found = Vec::new();
+        let (mut found, mut bytes) = (Vec::new(), 0);
         while found.len() < limit
+            && bytes < MAX_LISTED_BYTES
             && let Some(message) = letters.next_if_any().await?
         {
+            bytes += message.payload.len();
             let letter = message.decode().ok();
             found.extend(letter.map(|letter| Found { sequence: message.sequence, letter }));
         }

@@ -21,6 +21,7 @@ use keelson_kit::retry::Schedule;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::steward::{Steward, StewardConfig};
 use keelson_kit::tasks::Tasks;
+use keelson_schemas::dead_letter::{DeadLetters, ListDeadLetters};
 use keelson_schemas::message::{Command, Message};
 use keelson_schemas::operation::{Operation, OperationRecord, State};
 use support::prepared;
@@ -44,7 +45,7 @@ impl Command for Count {
     const VERB: &'static str = "count";
 }
 
-/// 7 succeeds at the second attempt, 13 is refused, 99 stops in the midst, anything else succeeds.
+/// 7 succeeds at the second attempt, 13 is refused, 55 takes a while, 99 stops in the midst, anything else succeeds.
 #[derive(Clone, Default)]
 struct Counter<const REPEATABLE: bool>(Arc<AtomicU32>);
 
@@ -59,6 +60,10 @@ impl<const REPEATABLE: bool> CommandHandler for Counter<REPEATABLE> {
         match (command.n, attempt.number) {
             (7, 1) => Err(Failure::retry("not at first")),
             (13, _) => Err(Failure::reject("thirteen")),
+            (55, _) => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(effects)
+            }
             (99, _) => std::future::pending().await,
             _ => Ok(effects),
         }
@@ -183,7 +188,7 @@ async fn an_effect_that_must_not_happen_twice_is_unknown_after_a_crash() {
 #[tokio::test]
 async fn two_messages_of_one_operation_have_one_effect() {
     let (server, bus) = prepared().await;
-    let submission = asking(1);
+    let submission = asking(55);
     bus.operations().submit(&submission).await.unwrap();
     // The duplicate window is over, as far as the server is concerned: same operation, another message id.
     let foreign = async_nats::connect(server.url()).await.unwrap();
@@ -250,7 +255,10 @@ async fn dead_letters_can_be_redriven_and_advisories_become_dead_letters() {
     let refused = asking(13);
     bus.operations().submit(&refused).await.unwrap();
     assert_eq!(finished(&bus, &refused.id).await.state, State::Rejected);
-    let letter = bus.dead_letters(0, 10).await.unwrap().pop().unwrap();
+    let letters: DeadLetters =
+        bus.ask("keelson.qry.steward.dead-letters", &ListDeadLetters::default(), SOON).await.unwrap();
+    let letter = letters.letters.first().unwrap();
+    assert_eq!((letters.letters.len(), letter.letter.reason.as_str()), (1, "thirteen"));
     let redrive = keelson_schemas::dead_letter::Redrive { sequence: letter.sequence };
     let asked = Submission::of(fresh_id(), &redrive, "alice").unwrap();
     bus.operations().submit(&asked).await.unwrap();
