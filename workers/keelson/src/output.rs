@@ -60,5 +60,6 @@ pub fn say_table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item
     for row in rows {
         table.add_row(row);
     }
+    table.column_iter_mut().for_each(|column| _ = column.set_padding((0, 2)));
     say(&table.trim_fmt());
 }

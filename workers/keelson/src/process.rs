@@ -14,6 +14,8 @@ use keelson_kit::role::{AnyRole, Context};
 use keelson_kit::tasks::{Drained, Tasks};
 use tracing::warn;
 
+use crate::output::Exit;
+
 /// Roles, and what they stand on.
 pub struct Process {
     config: Config,
@@ -28,6 +30,15 @@ pub enum Ended {
     Drained,
     /// The grace period was over, or a second signal came.
     CutOff,
+}
+
+impl From<Ended> for Exit {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Drained => Self::Done,
+            Ended::CutOff => Self::Failed,
+        }
+    }
 }
 
 impl Process {

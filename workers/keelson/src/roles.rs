@@ -2,7 +2,8 @@
 
 use keelson_ingress::Ingress;
 use keelson_kit::role::AnyRole;
+use keelson_kit::steward::Steward;
 use keelson_metrics::Metrics;
 
 /// Every role, in the order of start.
-pub static ROLES: &[&dyn AnyRole] = &[&Metrics, &Ingress];
+pub static ROLES: &[&dyn AnyRole] = &[&Steward, &Metrics, &Ingress];

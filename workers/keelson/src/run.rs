@@ -9,7 +9,7 @@ use tracing::info;
 
 use crate::global::{Global, flag};
 use crate::output::{Exit, say_json, say_table};
-use crate::process::{Ended, Process};
+use crate::process::Process;
 use crate::roles::ROLES;
 
 const EXAMPLES: &str = "\
@@ -57,10 +57,7 @@ impl Run {
         let chosen = ROLES.iter().copied().filter(|role| self.roles.iter().any(|name| name == role.name()));
         process.start(chosen).await?;
         info!(roles = ?self.roles, "ready");
-        Ok(match process.run().await? {
-            Ended::Drained => Exit::Done,
-            Ended::CutOff => Exit::Failed,
-        })
+        Ok(process.run().await?.into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use keelson_bus_config::NATS_SERVER_CONF;
 use keelson_kit::config::{Config, Scope, Token, TokenHash};
@@ -22,6 +22,7 @@ use crate::token;
 
 /// How often we look whether we are ready, and after how long we say that we are not.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 const READY_PATIENCE: Duration = Duration::from_secs(15);
 
 const EXAMPLES: &str = "\
@@ -57,17 +58,17 @@ impl Up {
         let data_dir = DataDir::new(config.core.data_dir.clone());
         let lock = data_dir.lock()?;
         admit_local_admin(&mut config, &data_dir)?;
-        let demo = self.demo.then(|| admit_demo(&mut config));
+        let start = Start { token: admit_self(&mut config), demo: self.demo };
         let private = private_bus(&config, &data_dir, lock).await?;
-        let ended = run(config, &data_dir, private.as_ref(), demo).await;
+        let ended = run(config, &data_dir, private.as_ref(), start).await;
         data_dir.withdraw();
-        if let Some(private) = private {
-            private.stop().await;
+        let ended = ended?;
+        match (private, ended) {
+            (Some(private), Ended::Drained) => private.stop(),
+            (Some(private), Ended::CutOff) => private.kill(),
+            (None, _) => {}
         }
-        Ok(match ended? {
-            Ended::Drained => Exit::Done,
-            Ended::CutOff => Exit::Failed,
-        })
+        Ok(ended.into())
     }
 }
 
@@ -78,7 +79,7 @@ fn admit_local_admin(config: &mut Config, data_dir: &DataDir) -> anyhow::Result<
     }
     let secret = data_dir.admin_token().unwrap_or_else(token::generate);
     data_dir.keep_admin_token(&secret).context("cannot keep the admin token")?;
-    admit(config, "local-admin", &secret, Scope::Admin);
+    admit(config, "local-admin", &secret, &[Scope::Admin]);
     say(&format!(
         "No tokens are configured, so there is an admin token in {}",
         data_dir.admin_token_file().display()
@@ -86,22 +87,23 @@ fn admit_local_admin(config: &mut Config, data_dir: &DataDir) -> anyhow::Result<
     Ok(())
 }
 
-/// The sample services report as any application would, with a token that lives as long as this process.
-fn admit_demo(config: &mut Config) -> String {
+/// For what this process itself asks and reports over HTTP as anybody would; known to nobody else and gone with the process.
+fn admit_self(config: &mut Config) -> String {
     let secret = token::generate();
-    admit(config, "demo", &secret, Scope::Telemetry);
+    admit(config, "keelson-up", &secret, &[Scope::Read, Scope::Telemetry]);
     secret
 }
 
-fn admit(config: &mut Config, id: &str, secret: &str, scope: Scope) {
-    let token = Token { id: id.into(), sha256: TokenHash::of(secret), scopes: vec![scope], expires: None };
+fn admit(config: &mut Config, id: &str, secret: &str, scopes: &[Scope]) {
+    let token =
+        Token { id: id.into(), sha256: TokenHash::of(secret), scopes: scopes.to_vec(), expires: None };
     config.core.auth.tokens.push(token);
 }
 
 async fn private_bus(config: &Config, data_dir: &DataDir, lock: Lock) -> anyhow::Result<Option<NatsServer>> {
     let nats = &config.core.nats;
     if nats.url.is_some() {
-        // Nothing here is a server's store; the lock on the node's name keeps two processes apart.
+        // There is no server here to share the lock with; the one on the node's name keeps two processes apart.
         return Ok(None);
     }
     let executable = locate(nats.server.as_deref())?;
@@ -110,11 +112,17 @@ async fn private_bus(config: &Config, data_dir: &DataDir, lock: Lock) -> anyhow:
     Ok(Some(NatsServer::start(settings, lock).await?))
 }
 
+/// What is to be done beside running roles.
+struct Start {
+    token: String,
+    demo: bool,
+}
+
 async fn run(
     config: Config,
     data_dir: &DataDir,
     private: Option<&NatsServer>,
-    demo: Option<String>,
+    start: Start,
 ) -> anyhow::Result<Ended> {
     let nats =
         private.map(NatsServer::url).or_else(|| config.core.nats.url.clone()).context("there is no bus")?;
@@ -123,57 +131,56 @@ async fn run(
     process.start(ROLES.iter().copied()).await?;
     let running = Running { pid: std::process::id(), http: process.http_url(), nats };
     data_dir.announce(&running)?;
-    let (tasks, data_dir) = (process.tasks().clone(), data_dir.clone());
+    let (tasks, place) = (process.tasks().clone(), data_dir.clone());
     process
         .tasks()
-        .spawn_once("up.ready", async move { tell_when_ready(&tasks, &running, &data_dir, demo).await });
+        .spawn_once("up.ready", async move { start.tell_when_ready(&tasks, &running, &place).await });
     process.run().await
 }
 
-async fn tell_when_ready(
-    tasks: &Tasks,
-    running: &Running,
-    data_dir: &DataDir,
-    demo: Option<String>,
-) -> anyhow::Result<()> {
-    let http: Url = running.http.parse()?;
-    tokio::select! {
-        () = ready(&http) => {}
-        () = tasks.cancelled() => return Ok(()),
+impl Start {
+    async fn tell_when_ready(self, tasks: &Tasks, running: &Running, place: &DataDir) -> anyhow::Result<()> {
+        let http: Url = running.http.parse()?;
+        tokio::select! {
+            ready = self.ready(&http) => ready?,
+            () = tasks.cancelled() => return Ok(()),
+        }
+        let samples = if self.demo { demo::start(tasks, &http, &self.token).await? } else { Vec::new() };
+        say("Keelson is ready.");
+        say(&format!("  HTTP         {}", running.http));
+        say(&format!("  metrics      {}/api/monitoring/metrics", running.http));
+        say(&format!("  Prometheus   {}/api/monitoring/prometheus", running.http));
+        say(&format!("  NATS         {}", running.nats));
+        say(&format!("  data         {}", place.path().display()));
+        for sample in samples {
+            say(&format!("  sample       {} ({})", sample.url, sample.service));
+        }
+        Ok(())
     }
-    let samples = match demo {
-        Some(token) => demo::start(tasks, &http, &token).await?,
-        None => Vec::new(),
-    };
-    say("Keelson is ready.");
-    say(&format!("  HTTP         {}", running.http));
-    say(&format!("  metrics      {}/api/monitoring/metrics", running.http));
-    say(&format!("  Prometheus   {}/api/monitoring/prometheus", running.http));
-    say(&format!("  NATS         {}", running.nats));
-    say(&format!("  data         {}", data_dir.path().display()));
-    for sample in samples {
-        say(&format!("  sample       {} ({})", sample.url, sample.service));
+
+    /// Waits until the export answers: then HTTP, the bus and the owners of every partition are there. Says so in the log when that takes
+    /// long, and goes on waiting.
+    async fn ready(&self, http: &Url) -> anyhow::Result<()> {
+        let export =
+            reqwest::Client::new().get(http.join("/api/monitoring/prometheus")?).bearer_auth(&self.token);
+        let mut patience = Some(tokio::time::Instant::now() + READY_PATIENCE);
+        loop {
+            let Some(attempt) = export.try_clone() else { bail!("the export cannot be asked twice") };
+            let answer = attempt.timeout(LOOK_PATIENCE).send().await;
+            if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if patience.take_if(|deadline| tokio::time::Instant::now() > *deadline).is_some() {
+                warn!("not ready after {} s: {}", READY_PATIENCE.as_secs(), explain(answer).await);
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
-    Ok(())
 }
 
-/// Waits until the ingress says that it is ready; says so in the log when that takes long, and goes on waiting.
-async fn ready(http: &Url) {
-    let Ok(target) = http.join("/readyz") else { return };
-    let client = reqwest::Client::new();
-    let mut patience = Some(tokio::time::Instant::now() + READY_PATIENCE);
-    loop {
-        let answer = client.get(target.clone()).timeout(Duration::from_secs(2)).send().await;
-        if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
-            return;
-        }
-        if patience.take_if(|deadline| tokio::time::Instant::now() > *deadline).is_some() {
-            let why = match answer {
-                Ok(answer) => answer.text().await.unwrap_or_default(),
-                Err(error) => error.to_string(),
-            };
-            warn!("not ready after {} s: {why}", READY_PATIENCE.as_secs());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
+async fn explain(answer: reqwest::Result<reqwest::Response>) -> String {
+    match answer {
+        Ok(answer) => answer.text().await.unwrap_or_default(),
+        Err(error) => error.to_string(),
     }
 }

@@ -110,16 +110,13 @@ impl NatsServer {
     }
 
     /// Tells it to stop and waits until it has gone.
-    pub async fn stop(mut self) {
-        if let Some(keeper) = self.begin_stop() {
-            let _ = tokio::task::spawn_blocking(move || keeper.join()).await;
-        }
+    pub fn stop(self) {
+        drop(self);
     }
 
-    fn begin_stop(&mut self) -> Option<JoinHandle<()>> {
-        let keeper = self.keeper.take()?;
-        self.shared.stop();
-        Some(keeper)
+    /// Ends it at once. Its store bears that.
+    pub fn kill(self) {
+        self.shared.stop(Duration::ZERO);
     }
 
     async fn ready(&self, name: &str) -> anyhow::Result<()> {
@@ -140,7 +137,8 @@ impl NatsServer {
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        if let Some(keeper) = self.begin_stop() {
+        self.shared.stop(STOP_PATIENCE);
+        if let Some(keeper) = self.keeper.take() {
             let _ = keeper.join();
         }
     }
@@ -210,23 +208,17 @@ impl Shared {
         waited.unwrap_or_else(PoisonError::into_inner).0.stopping
     }
 
-    /// Tells the child to stop; kills it when it does not.
-    fn stop(self: &Arc<Self>) {
+    /// Tells the child to stop, and kills it when it has not done so in time.
+    fn stop(&self, patience: Duration) {
         let mut state = self.state();
         state.stopping = true;
         self.changed.notify_all();
-        let Some(pid) = state.pid else { return };
-        let _ = kill(pid, Signal::SIGTERM);
-        let shared = self.clone();
-        thread::spawn(move || shared.kill_after(STOP_PATIENCE, pid));
-    }
-
-    fn kill_after(&self, patience: Duration, pid: Pid) {
-        let state = self.state();
-        let waited = self.changed.wait_timeout_while(state, patience, |state| state.pid == Some(pid));
+        if let Some(pid) = state.pid {
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+        let waited = self.changed.wait_timeout_while(state, patience, |state| state.pid.is_some());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.pid == Some(pid) {
-            warn!("nats-server did not stop within {} s and is killed", patience.as_secs());
+        if let Some(pid) = state.pid {
             let _ = kill(pid, Signal::SIGKILL);
         }
     }

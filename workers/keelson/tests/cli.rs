@@ -1,0 +1,136 @@
+//! The commands that need nothing running.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+use support::{keelson, run, text};
+use tempfile::tempdir;
+
+#[test]
+fn everything_that_is_wrong_with_the_configuration_is_said_at_once() {
+    let place = tempdir().unwrap();
+    fs::write(
+        place.path().join("keelson.toml"),
+        "shutdown_grace_ms = \"soon\"\n[http]\nadr = \"127.0.0.1:1\"\n[metrics]\nslow_query_ms = -5\n",
+    )
+    .unwrap();
+    let checked = run(keelson(place.path()).args(["config", "check"]).env("KEELSON_HTTP_ADDR", "somewhere"));
+    let said = text(&checked.stderr);
+    assert_eq!(checked.status.code(), Some(2), "{said}");
+    for key in [
+        "shutdown_grace_ms",
+        "http.adr",
+        "metrics.slow_query_ms",
+        "http.addr",
+        "KEELSON_HTTP_ADDR",
+        "keelson.toml",
+    ] {
+        assert!(said.contains(key), "{key} is not in:\n{said}");
+    }
+}
+
+#[test]
+fn the_configuration_is_shown_with_where_it_came_from_and_without_secrets() {
+    let place = tempdir().unwrap();
+    fs::write(place.path().join("keelson.toml"), "[nats]\nuser = \"ann\"\npassword = \"hunter2\"\n").unwrap();
+    let shown = run(keelson(place.path()).args(["config", "show", "--json", "--data-dir", "elsewhere"]));
+    let settings: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let find = |key: &str| {
+        settings.as_array().unwrap().iter().find(|setting| setting["key"] == key).unwrap().clone()
+    };
+    assert_eq!(find("data_dir")["value"], "elsewhere");
+    assert_eq!(find("data_dir")["from"], "--data-dir");
+    assert_eq!(find("nats.user")["from"], "keelson.toml");
+    assert!(!text(&shown.stdout).contains("hunter2"));
+}
+
+#[test]
+fn outside_loopback_it_does_not_start_without_tokens() {
+    let place = tempdir().unwrap();
+    let refused = run(keelson(place.path()).args(["up", "--http-addr", "0.0.0.0:0"]));
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("http.addr") && said.contains("keelson token"), "{said}");
+    assert!(!place.path().join(".keelson").exists(), "nothing was begun");
+}
+
+#[test]
+fn a_token_is_admitted_by_its_section_and_hashes_to_it() {
+    let place = tempdir().unwrap();
+    let created = run(keelson(place.path()).args(["token", "create", "ops", "--scope", "admin"]));
+    let (token, section) =
+        text(&created.stdout).split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    fs::write(place.path().join("keelson.toml"), &section).unwrap();
+    let checked = run(keelson(place.path()).args(["config", "check"]));
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let mut hash = keelson(place.path())
+        .args(["token", "hash"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writeln!(hash.stdin.take().unwrap(), "{token}").unwrap();
+    let hash = text(&hash.wait_with_output().unwrap().stdout);
+    assert!(section.contains(hash.trim()), "{hash} is not in {section}");
+}
+
+#[test]
+fn roles_are_listed_and_others_are_refused() {
+    let place = tempdir().unwrap();
+    let roles: Value =
+        serde_json::from_slice(&run(keelson(place.path()).args(["roles", "--json"])).stdout).unwrap();
+    let names: Vec<&str> =
+        roles.as_array().unwrap().iter().map(|role| role["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"metrics") && names.contains(&"ingress"), "{names:?}");
+    let refused = run(keelson(place.path()).args(["run", "gardener"]));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("metrics"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn what_is_missing_is_said_with_what_to_do() {
+    let place = tempdir().unwrap();
+    for (arguments, hints) in [
+        (&["run", "metrics"][..], &["NATS_URL"][..]),
+        (&["bus", "plan"], &["NATS_URL", "keelson up"]),
+        (&["operations", "list", "--url", "http://127.0.0.1:1"], &["keelson up", "KEELSON_URL"]),
+        (&["telemetry", "import", "absent.log", "--service", "web"], &["absent.log"]),
+    ] {
+        let failed = run(keelson(place.path()).args(arguments));
+        let said = text(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(hints.iter().all(|hint| said.contains(hint)), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong() {
+    let place = tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let examine = || run(keelson(place.path()).args(["doctor", "--json"]).env("KEELSON_HTTP_ADDR", &address));
+    let verdict = |found: &[u8], name: &str| {
+        let checks: Value = serde_json::from_slice(found).unwrap();
+        checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap()["verdict"].clone()
+    };
+    let sick = examine();
+    assert_eq!(sick.status.code(), Some(3), "{}", text(&sick.stdout));
+    assert_eq!(verdict(&sick.stdout, "http"), "bad");
+    assert_eq!(verdict(&sick.stdout, "nats-server"), "good");
+    drop(taken);
+    let healthy = examine();
+    assert_eq!(healthy.status.code(), Some(0), "{}", text(&healthy.stdout));
+}
+
+#[test]
+fn completions_are_a_script_for_the_shell() {
+    let place = tempdir().unwrap();
+    let script = text(&run(keelson(place.path()).args(["completions", "bash"])).stdout);
+    assert!(script.contains("_keelson()") && script.contains("dead-letters"));
+}

@@ -1,0 +1,173 @@
+//! `keelson up` as an operator meets it: started, killed, started twice, told to end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use support::{Up, alive, keelson, run, text, until};
+use tempfile::tempdir;
+
+const NO_LATENCY: &str = r#"{"service":"web","http":[{"method":"GET","route":"/","status":200}]}"#;
+
+async fn send(up: &Up, place: &std::path::Path) {
+    let token = fs::read_to_string(place.join(".keelson/admin-token")).unwrap();
+    let request = reqwest::Client::new().post(format!("{}/api/telemetry", up.http)).bearer_auth(token.trim());
+    let answer = request.header("Content-Type", "application/json").body(NO_LATENCY).send().await.unwrap();
+    assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
+}
+
+/// What the export says of the requests sent here; none while it is not available.
+async fn counted(up: &Up) -> Option<u64> {
+    let answer = reqwest::get(format!("{}/api/monitoring/prometheus", up.http)).await.ok()?;
+    let text = answer.error_for_status().ok()?.text().await.ok()?;
+    let line =
+        text.lines().find(|line| line.starts_with("http_server_requests_total{") && line.contains("\"web\""));
+    line?.rsplit(' ').next()?.parse().ok()
+}
+
+async fn counts(up: &Up, expected: u64) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut last = None;
+    while last != Some(expected) {
+        assert!(Instant::now() < deadline, "{last:?} instead of {expected}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        last = counted(up).await;
+    }
+}
+
+#[tokio::test]
+async fn killed_alone_it_leaves_no_server_behind_and_goes_on_counting_where_it_was() {
+    let place = tempdir().unwrap();
+    let mut up = Up::start(place.path());
+    send(&up, place.path()).await;
+    counts(&up, 1).await;
+    let server = up.nats_server();
+    up.signal(Signal::SIGKILL);
+    up.wait();
+    until("the server follows", || !alive(server));
+    let up = Up::start(place.path());
+    send(&up, place.path()).await;
+    counts(&up, 2).await;
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_server_of_the_last_run_to_let_go_of_the_store() {
+    let place = tempdir().unwrap();
+    for round in 1..=5 {
+        let up = Up::start(place.path());
+        send(&up, place.path()).await;
+        counts(&up, round).await;
+        // At once, and without waiting for the server to follow.
+        up.signal(Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn a_second_one_on_the_same_directory_is_refused_and_the_first_is_left_in_peace() {
+    let place = tempdir().unwrap();
+    let up = Up::start(place.path());
+    let second = run(keelson(place.path()).args(["up", "--http-addr", "127.0.0.1:0"]));
+    let said = text(&second.stderr);
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains(&format!("in use by process {}", up.pid())) && said.contains("KEELSON_DATA_DIR"),
+        "{said}"
+    );
+    assert!(alive(up.pid()) && alive(up.nats_server()));
+}
+
+#[tokio::test]
+async fn a_server_that_crashes_comes_back_on_its_port_with_its_data() {
+    let place = tempdir().unwrap();
+    let up = Up::start(place.path());
+    send(&up, place.path()).await;
+    counts(&up, 1).await;
+    let first = up.nats_server();
+    kill(first, Signal::SIGKILL).unwrap();
+    until("another one runs", || up.try_nats_server().is_some_and(|pid| pid != first));
+    let address = up.nats.trim_start_matches("nats://").to_owned();
+    until("it listens where the first one did", || std::net::TcpStream::connect(&address).is_ok());
+    counts(&up, 1).await;
+}
+
+#[test]
+fn a_signal_drains_it_and_nothing_is_left() {
+    for interrupt in [false, true] {
+        let place = tempdir().unwrap();
+        let mut up = Up::start(place.path());
+        let server = up.nats_server();
+        if interrupt {
+            up.signal_group(Signal::SIGINT);
+        } else {
+            up.signal(Signal::SIGTERM);
+        }
+        assert_eq!(up.wait().code(), Some(0), "{}", fs::read_to_string(place.path().join("log")).unwrap());
+        assert!(!alive(server));
+        assert!(!place.path().join(".keelson/running.json").exists());
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = tempdir().unwrap();
+    let mut up = Up::start(place.path());
+    let server = up.nats_server();
+    // A server that is frozen answers nobody: draining takes as long as it may.
+    kill(server, Signal::SIGSTOP).unwrap();
+    up.signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(alive(up.pid()), "it drains");
+    let told = Instant::now();
+    up.signal(Signal::SIGTERM);
+    assert_eq!(up.wait().code(), Some(1));
+    assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+    until("the server follows", || !alive(server));
+}
+
+#[tokio::test]
+async fn without_tokens_there_is_a_private_one_for_the_local_admin() {
+    let place = tempdir().unwrap();
+    let up = Up::start(place.path());
+    let file = place.path().join(".keelson/admin-token");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let token = fs::read_to_string(&file).unwrap();
+    let listed = run(keelson(place.path()).args(["operations", "list", "--json"]));
+    assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+    let wrong = run(keelson(place.path()).args(["operations", "list"]).env("KEELSON_TOKEN", "wrong"));
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stderr));
+    drop(up);
+    let _again = Up::start(place.path());
+    assert_eq!(fs::read_to_string(&file).unwrap(), token, "a restart keeps it");
+}
+
+#[test]
+fn an_old_or_missing_server_is_refused_with_what_to_install() {
+    let place = tempdir().unwrap();
+    let old = place.path().join("nats-server");
+    fs::write(&old, "#!/bin/sh\necho 'nats-server: v2.9.10'\n").unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    for (server, said) in [(old.as_path(), "2.9.10"), (place.path().join("absent").as_path(), "cannot run")] {
+        let refused = run(keelson(place.path()).arg("up").env("KEELSON_NATS_SERVER", server));
+        let error = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{error}");
+        assert!(error.contains(said) && error.contains("make tools"), "{error}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_is_reported_with_its_own_words() {
+    let place = tempdir().unwrap();
+    let broken = place.path().join("nats-server");
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo 'nats-server: v2.15.1' && exit\necho 'no room on the raft'\nexit 1\n";
+    fs::write(&broken, script).unwrap();
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o755)).unwrap();
+    let failed = run(keelson(place.path()).arg("up").env("KEELSON_NATS_SERVER", &broken));
+    let error = text(&failed.stderr);
+    assert_eq!(failed.status.code(), Some(1), "{error}");
+    assert!(error.contains("no room on the raft"), "{error}");
+}
