@@ -286,3 +286,23 @@ proptest! {
         prop_assert!(!world.epochs.is_empty());
     }
 }
+
+/// Too rare for chance to find: a first attempt is given up, its write arrives late, and meanwhile the same candidate,
+/// after a pause, has tried again. Others have counted from the arrival; the second attempt must not count it as its own.
+#[test]
+fn a_late_write_of_an_attempt_that_was_given_up_is_not_taken_for_the_next_one() {
+    let start = Instant::now();
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    let me = Candidate { owner: "me".into(), node: "node".into() };
+    let mut campaign = Campaign::new(me, Timing::default());
+    campaign.observe(Observation { revision: 0, record: None }, at(0));
+    let Action::Write { record: first, expected_revision: 0 } = campaign.next(at(0), true) else {
+        panic!("a free lease was not tried for")
+    };
+    campaign.written(Written::ReadToKnow, at(1));
+    assert_eq!(campaign.next(at(1), true), Action::Read);
+    campaign.read(Observation { revision: 0, record: None }, at(1));
+    assert!(matches!(campaign.next(at(9), true), Action::Write { .. }));
+    campaign.observe(Observation { revision: 1, record: Some(first) }, at(9));
+    assert_eq!(campaign.standing(), Standing::NotHeld);
+}
