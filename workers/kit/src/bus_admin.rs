@@ -12,8 +12,8 @@ use std::fmt;
 use keelson_bus_config::BusConfig;
 use serde::Serialize;
 
-use self::diff::{Wanted, change};
 pub(crate) use self::diff::consumer_config;
+use self::diff::{Wanted, change};
 use crate::bus::{ApiError, Bus};
 
 /// How a running bus differs from bus-config.
