@@ -46,7 +46,8 @@ pub async fn bury_a_good_one(url: &str) -> u64 {
         failed_at: Timestamp::now(),
     };
     let body = codec::encode(&letter).expect("encodes");
-    let published = nats::jetstream(url).await.publish("keelson.dlq.TELEMETRY.metrics", body.into()).await;
+    let jetstream = nats::jetstream(url).await;
+    let published = jetstream.publish("keelson.dlq.TELEMETRY.metrics", body.into()).await;
     published.expect("sent").await.expect("stored").sequence
 }
 

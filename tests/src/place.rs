@@ -82,7 +82,7 @@ impl Place {
         command.env("KEELSON_CONFIG", self.config());
         command.env("KEELSON_DATA_DIR", self.data());
         command.env("KEELSON_HTTP_ADDR", format!("127.0.0.1:{}", self.http_port));
-        command.env("KEELSON_URL", self.url());
+        command.env("NO_COLOR", "1").env("KEELSON_URL", self.url());
         if self.token {
             command.env("KEELSON_TOKEN", TOKEN);
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::ledger::{CLASSIC_OCTAVES, Count, Ledger, Series};
 
-/// Families whose counts have to be exact and must never fall. Those that begin with `keelson_` are counts of single processes, which start over with them.
-const EXACT: [&str; 3] = [
+/// Families whose counts have to be exact and must never fall. Those are counts of single processes, which start over with them.
+const EXACT: [&str; 4] = [
     "http_server_requests_total",
     "http_server_request_duration_seconds",
     "db_client_operation_duration_seconds",
+    "keelson_telemetry_",
 ];
 
 /// One line: labels in the order of their names, and the value.

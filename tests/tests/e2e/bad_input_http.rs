@@ -96,10 +96,10 @@ async fn cases() -> Vec<Case> {
     let msgpack = rmp_serde::to_vec_named(&row(&json!({}))).expect("encodes");
     let bomb = vec![b' '; 64 * 1024 * 1024];
     cases.extend([
-        plain("no JSON", JSON, b"{\"service\":", 400, "JSON"),
-        plain("no body", JSON, b"", 400, "JSON"),
-        plain("more after the end", JSON, b"{\"service\":\"a\"} x", 400, "JSON"),
-        plain("no MessagePack", MSGPACK, &msgpack[..msgpack.len() - 1], 400, "MessagePack"),
+        plain("no JSON", JSON, b"{\"service\":", 400, "malformed"),
+        plain("no body", JSON, b"", 400, "malformed"),
+        plain("more after the end", JSON, b"{\"service\":\"a\"} x", 400, "malformed"),
+        plain("no MessagePack", MSGPACK, &msgpack[..msgpack.len() - 1], 400, "malformed"),
         plain("a content type of another kind", "text/plain", b"{}", 415, "content type"),
         plain("a body over the limit", JSON, &vec![b' '; MAX_BODY_BYTES + 1], 413, "8388608"),
         plain("too many samples", MSGPACK, &too_many(), 413, "50000"),
