@@ -29,6 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages that one subscription buffers before the library drops some; above what any puller here asks for at once.
 const SUBSCRIPTION_CAPACITY: usize = 64 * 1024;
+/// How often a connection that is being drained is asked whether it is closed.
+const CLOSED_POLL: Duration = Duration::from_millis(5);
 /// First connection: soon again, since a server that is just starting takes a few hundred milliseconds.
 const FIRST_CONNECT: Schedule =
     Schedule { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
@@ -236,8 +238,13 @@ impl Bus {
         if let Err(error) = self.inner.client.drain().await {
             warn!(error = %error, "the connection to the bus could not be drained");
         }
-        let mut link = self.inner.link.clone();
-        let _ = tokio::time::timeout(grace, link.wait_for(|link| !link.up)).await;
+        // The library's state stays "connected" after it has closed the connection; that nobody takes its requests any more is the sign.
+        let closed = async {
+            while self.inner.client.flush().await.is_ok() {
+                tokio::time::sleep(CLOSED_POLL).await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, closed).await;
     }
 
     /// One request to the JetStream API, `$JS.API.<subject>`, in its JSON.

@@ -4,6 +4,7 @@
 
 mod exporter;
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -101,7 +102,8 @@ where
     if !log.filter.contains("opentelemetry") {
         filter = filter.add_directive(QUIET.parse().context("a directive of ours")?);
     }
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     Ok(match log.format {
         LogFormat::Text => layer.with_filter(filter).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
