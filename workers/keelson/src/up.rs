@@ -22,7 +22,9 @@ use crate::token;
 
 /// How often we look whether we are ready, and after how long we say that we are not.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-const LOOK_PATIENCE: Duration = Duration::from_secs(2);
+/// The first question may reach nobody and then waits in vain, so it is asked again soon; later ones have time for a large answer.
+const FIRST_LOOK_PATIENCE: Duration = Duration::from_millis(100);
+const LONGEST_LOOK_PATIENCE: Duration = Duration::from_secs(5);
 const READY_PATIENCE: Duration = Duration::from_secs(15);
 
 const EXAMPLES: &str = "\
@@ -163,16 +165,18 @@ impl Start {
     async fn ready(&self, http: &Url) -> anyhow::Result<()> {
         let export =
             reqwest::Client::new().get(http.join("/api/monitoring/prometheus")?).bearer_auth(&self.token);
+        let mut look_patience = FIRST_LOOK_PATIENCE;
         let mut patience = Some(tokio::time::Instant::now() + READY_PATIENCE);
         loop {
             let Some(attempt) = export.try_clone() else { bail!("the export cannot be asked twice") };
-            let answer = attempt.timeout(LOOK_PATIENCE).send().await;
+            let answer = attempt.timeout(look_patience).send().await;
             if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
             if patience.take_if(|deadline| tokio::time::Instant::now() > *deadline).is_some() {
                 warn!("not ready after {} s: {}", READY_PATIENCE.as_secs(), explain(answer).await);
             }
+            look_patience = (look_patience * 2).min(LONGEST_LOOK_PATIENCE);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
