@@ -1,16 +1,19 @@
 //! `/api/dead-letters`: what could not be processed, why, and trying it again. They show bodies, so all of it is for admins.
+//!
+//! They are read off their stream and not asked of the steward: when a worker is down is when one wants to see them.
 
 #![expect(unused_qualifications, reason = "utoipa spells out the traits of parameter types")]
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{Json, Response};
-use keelson_kit::dead_letter::{Found, STREAM};
+use keelson_kit::dead_letter::STREAM;
 use keelson_kit::failure::Failure;
 use keelson_kit::follow::FollowError;
-use keelson_schemas::dead_letter::{DeadLetter, Redrive};
+use keelson_schemas::dead_letter::{Found, Redrive};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,25 +50,17 @@ fn default_limit() -> u64 {
     50
 }
 
-/// A dead letter under the number by which it is redriven.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = NumberedLetter)]
-struct Entry {
-    sequence: u64,
-    #[schema(value_type = Object)]
-    letter: DeadLetter,
-}
-
 /// Some dead letters.
-#[derive(Debug, Serialize, ToSchema)]
-struct Page {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetterPage")]
+pub(super) struct Page {
     /// The newest first.
-    letters: Vec<Entry>,
+    letters: Vec<Found>,
 }
 
 /// Lists dead letters, the newest first.
 #[utoipa::path(get, path = "/api/dead-letters", tag = "dead letters", params(Filter), responses(
-    (status = 200, body = inline(Page)),
+    (status = 200, body = ref("#/components/schemas/DeadLetterPage")),
     (status = 422, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
@@ -79,7 +74,7 @@ async fn list_dead_letters(
     let before = filter.before.unwrap_or(u64::MAX).min(last.saturating_add(1));
     let after = before.saturating_sub(limit.saturating_add(1));
     let found = app.bus.dead_letters(after, limit as usize).await?;
-    let letters = found.into_iter().rev().filter(|found| found.sequence < before).map(Entry::from).collect();
+    let letters = found.into_iter().rev().filter(|found| found.sequence < before).collect();
     Ok(Json(Page { letters }))
 }
 
@@ -87,14 +82,14 @@ async fn list_dead_letters(
 #[utoipa::path(get, path = "/api/dead-letters/{sequence}", tag = "dead letters",
     params(("sequence" = u64, Path, description = "As the list numbers it")),
     responses(
-        (status = 200, body = inline(Entry)),
+        (status = 200, body = ref("#/components/schemas/Found")),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn get_dead_letter(
     State(app): State<App>,
     sequence: Result<Path<u64>, PathRejection>,
-) -> Result<Json<Entry>, Problem> {
+) -> Result<Json<Found>, Problem> {
     let Path(sequence) = sequence?;
     let letter = app.bus.dead_letter(sequence).await?;
     let none = || {
@@ -103,7 +98,7 @@ async fn get_dead_letter(
             format!("there is no dead letter {sequence}; GET /api/dead-letters lists them"),
         )
     };
-    Ok(Json(Entry { sequence, letter: letter.ok_or_else(none)? }))
+    Ok(Json(Found { sequence, letter: letter.ok_or_else(none)? }))
 }
 
 /// There is nothing to say beside the number.
@@ -131,12 +126,6 @@ async fn redrive(
     let Path(sequence) = sequence?;
     let Nothing {} = command::body(&app, request).await?;
     command::ask(&app, &asked, &Redrive { sequence }).await
-}
-
-impl From<Found> for Entry {
-    fn from(found: Found) -> Self {
-        Self { sequence: found.sequence, letter: found.letter }
-    }
 }
 
 impl From<PathRejection> for Problem {

@@ -4,8 +4,6 @@ use std::sync::LazyLock;
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use keelson_schemas::dead_letter::DeadLetter;
-use keelson_schemas::operation::Operation;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 use utoipa::OpenApi;
@@ -58,8 +56,8 @@ pub(super) fn finish(routes: &utoipa::openapi::OpenApi) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .into_generator();
-    generator.subschema_for::<Operation>();
-    generator.subschema_for::<DeadLetter>();
+    generator.subschema_for::<super::operations::Page>();
+    generator.subschema_for::<super::dead_letters::Page>();
     let shared = generator.take_definitions(true);
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         schemas.extend(shared);

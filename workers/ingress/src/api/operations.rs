@@ -11,8 +11,9 @@ use futures::{Stream, StreamExt, stream};
 use keelson_kit::kv::KvError;
 use keelson_kit::operations::OperationWatch;
 use keelson_schemas::operation::{Operation, State as Standing};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,16 +51,16 @@ fn default_limit() -> usize {
 }
 
 /// Some operations.
-#[derive(Debug, Serialize, ToSchema)]
-struct Page {
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OperationPage")]
+pub(super) struct Page {
     /// The one that changed last comes first.
-    #[schema(value_type = Vec<Object>)]
     operations: Vec<Operation>,
 }
 
 /// Lists operations, the one that changed last first.
 #[utoipa::path(get, path = "/api/operations", tag = "operations", params(Filter), responses(
-    (status = 200, body = inline(Page)),
+    (status = 200, body = ref("#/components/schemas/OperationPage")),
     (status = 422, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]

@@ -39,6 +39,10 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 400, description = "google.rpc.Status: malformed"),
         (status = 413, description = "google.rpc.Status: too large"),
         (status = 415, description = "google.rpc.Status: neither protobuf nor JSON"),
+        (status = 401, description = "google.rpc.Status: a valid token is needed"),
+        (status = 403, description = "google.rpc.Status: the token does not allow this"),
+        (status = 429, description = "google.rpc.Status: too much at once; SDKs try again"),
+        (status = 500, description = "google.rpc.Status: Keelson failed"),
         (status = 503, description = "google.rpc.Status: the bus is away; SDKs try again"),
     ))]
 async fn post_traces(

@@ -89,7 +89,12 @@ async fn without_an_owner_a_command_stays_accepted() {
 async fn the_same_key_is_the_same_operation() {
     let (fixture, sequence) = with_a_letter(true).await;
     let other = bury(&fixture).await;
-    let ask = |sequence, key: &str| json_of(redrive(&fixture, sequence).header("idempotency-key", key));
+    let ask = async |sequence, key: &str| -> Value {
+        let request = redrive(&fixture, sequence).header("idempotency-key", key);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 202);
+        response.json().await.expect("JSON")
+    };
     let first = ask(sequence, "k1").await;
     assert_eq!(ask(sequence, "k1").await["id"], first["id"]);
     assert_ne!(ask(sequence, "k2").await["id"], first["id"]);
