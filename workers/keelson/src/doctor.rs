@@ -149,7 +149,7 @@ fn space(path: &Path) -> Check {
     let Some(Ok(stat)) = existing.map(statvfs) else {
         return Check::bad(NAME, "the free space is not known", "look with `df`");
     };
-    let free = u64::from(stat.blocks_available()) * u64::from(stat.fragment_size());
+    let free = stat.blocks_available() * stat.fragment_size();
     let found = format!(
         "{:.1} GB are free; the streams may grow to {:.1} GB in all",
         gigabytes(free),

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use keelson_kit::bus::{Bus, BusOptions};
@@ -118,7 +119,8 @@ pub fn bus_options(core: &CoreConfig, url: String, source: &str) -> BusOptions {
     BusOptions {
         user: nats.user.clone().zip(nats.password.as_ref().map(|password| password.expose().to_owned())),
         credentials_file: nats.credentials_file.clone(),
-        request_timeout: std::time::Duration::from_millis(nats.request_timeout_ms),
+        connect_timeout: Duration::from_millis(nats.connect_timeout_ms),
+        request_timeout: Duration::from_millis(nats.request_timeout_ms),
         ..BusOptions::new(url, source)
     }
 }

@@ -154,8 +154,15 @@ impl Start {
         say(&format!("  Prometheus   {}/api/monitoring/prometheus", running.http));
         say(&format!("  NATS         {}", running.nats));
         say(&format!("  data         {}", place.path().display()));
-        for sample in samples {
+        for sample in &samples {
             say(&format!("  sample       {} ({})", sample.url, sample.service));
+        }
+        if !samples.is_empty() {
+            say("Numbers move now:");
+            say(&format!(
+                "  curl -s {}/api/monitoring/prometheus | grep http_server_requests_total",
+                running.http
+            ));
         }
         Ok(())
     }

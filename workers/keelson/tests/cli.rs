@@ -134,3 +134,49 @@ fn completions_are_a_script_for_the_shell() {
     let script = text(&run(keelson(place.path()).args(["completions", "bash"])).stdout);
     assert!(script.contains("_keelson()") && script.contains("dead-letters"));
 }
+
+/// The sample that is shipped.
+fn sample() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/keelson.toml");
+    fs::read_to_string(path).unwrap()
+}
+
+fn settings(place: &std::path::Path) -> Vec<Value> {
+    let shown = run(keelson(place).args(["config", "show", "--json"]).env_remove("KEELSON_NATS_SERVER"));
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    serde_json::from_slice(&shown.stdout).unwrap()
+}
+
+#[test]
+fn the_sample_configuration_has_every_key_with_its_default() {
+    let place = tempdir().unwrap();
+    let defaults = settings(place.path());
+    fs::write(place.path().join("keelson.toml"), sample()).unwrap();
+    let sampled = settings(place.path());
+    assert_eq!(sampled.len(), defaults.len());
+    for (sampled, default) in sampled.iter().zip(&defaults) {
+        assert_eq!((&sampled["key"], &sampled["value"]), (&default["key"], &default["value"]));
+        assert!(
+            sampled["key"] == "auth.tokens" || sampled["from"] == "keelson.toml",
+            "not in the sample: {}",
+            sampled["key"]
+        );
+    }
+}
+
+#[test]
+fn what_the_sample_configuration_leaves_out_can_be_put_in_as_it_stands() {
+    let place = tempdir().unwrap();
+    let is_setting = |line: &&str| line.contains(" = ") || line.starts_with("[[");
+    let put_in: String = sample()
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(is_setting).unwrap_or(line).to_owned() + "\n")
+        .collect();
+    fs::write(place.path().join("keelson.toml"), put_in).unwrap();
+    let keys: Vec<String> = settings(place.path()).iter().map(|setting| setting["key"].to_string()).collect();
+    for key in
+        ["nats.url", "nats.credentials_file", "nats.user", "nats.password", "nats.server", "otel.endpoint"]
+    {
+        assert!(keys.contains(&format!("\"{key}\"")), "{key} is not among {keys:?}");
+    }
+}
