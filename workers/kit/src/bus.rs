@@ -23,8 +23,6 @@ pub use link::Link;
 
 /// The oldest server Keelson runs on. Before it, a stream with two sources can silently drop a message whose id occurred in both.
 pub const MINIMUM_SERVER: semver::Version = semver::Version::new(2, 14, 0);
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that does not answer two pings in a row is away: a frozen one is noticed too.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Messages that one subscription buffers before the library drops some; above what any puller here asks for at once.
@@ -48,6 +46,8 @@ pub struct BusOptions {
     pub source: String,
     /// How long to go on trying when the first connection fails; None tries once, `Duration::MAX` for ever.
     pub connect_within: Option<Duration>,
+    /// How long one connection attempt may take.
+    pub connect_timeout: Duration,
     /// How long a request to the server, or the ack of a publish, may take.
     pub request_timeout: Duration,
     /// The time.
@@ -63,6 +63,7 @@ impl BusOptions {
             credentials_file: None,
             source: source.into(),
             connect_within: Some(Duration::from_secs(10)),
+            connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
             clock: Clock::system(),
         }
@@ -320,7 +321,7 @@ async fn connect_once(options: &BusOptions) -> Result<Bus, ConnectError> {
     let connect = authenticated(options, &servers)
         .await?
         .name(format!("keelson/{}", options.source))
-        .connection_timeout(CONNECT_TIMEOUT)
+        .connection_timeout(options.connect_timeout)
         .ping_interval(PING_INTERVAL)
         .request_timeout(Some(options.request_timeout))
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
