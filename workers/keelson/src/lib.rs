@@ -1,6 +1,6 @@
 //! The one executable: a command line, a private nats-server, and the wiring of roles.
 //!
-//! `keelson up` and `keelson run` start roles (`roles.rs`, one line each) in a [`process::Process`]; the other commands ask a running one over HTTP,
+//! `keelson up` and `keelson run` start roles (`roles.rs`, one line each) in a `Process`; the other commands ask a running one over HTTP,
 //! or the bus itself. Only this crate knows every worker.
 
 mod bus;
