@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::client::Client;
 use crate::commands;
 use crate::scrape::Scrape;
 
 const EVERY: Duration = Duration::from_millis(200);
+/// A question to the dead may wait long; others are asked meanwhile, but not without end.
+const MOST_AT_A_TIME: usize = 32;
 
 /// A watch that runs until it is ended.
 pub struct Watcher {
@@ -45,22 +47,35 @@ impl Watcher {
 }
 
 async fn watch(client: Client, attempted: impl Fn() -> u64, stop: Arc<AtomicBool>) -> Seen {
-    let (mut seen, mut last) = (Seen::default(), Scrape::default());
-    while !stop.load(Ordering::SeqCst) {
-        match client.try_scrape().await {
-            Some(page) => {
-                seen.scrapes += 1;
-                seen.wrong.extend(page.falls_since(&last));
-                seen.wrong.extend(page.check_histograms().err());
-                let redriven =
-                    page.sum("http_server_requests_total", &[("service_name", commands::SERVICE)]) as u64;
-                let (shown, sent) = (page.requests() - redriven, attempted());
-                seen.wrong.extend((shown > sent).then(|| format!("{shown} requests shown, {sent} sent")));
-                last = page;
+    let (mut seen, mut latest) = (Seen::default(), Arc::new(Scrape::default()));
+    let mut under_way = JoinSet::new();
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick(), if !stop.load(Ordering::SeqCst) && under_way.len() < MOST_AT_A_TIME => {
+                let (client, earlier) = (client.clone(), latest.clone());
+                under_way.spawn(async move { (client.try_scrape().await, earlier) });
             }
-            None => seen.unanswered += 1,
+            Some(ended) = under_way.join_next() => match ended.expect("a scrape") {
+                (Some(page), earlier) => {
+                    latest = Arc::new(page);
+                    seen.look_at(&latest, &earlier, attempted());
+                }
+                (None, _) => seen.unanswered += 1,
+            },
+            else => return seen,
         }
-        tokio::time::sleep(EVERY).await;
     }
-    seen
+}
+
+impl Seen {
+    /// Compares a page with the one that had been answered before it was asked for.
+    fn look_at(&mut self, page: &Scrape, earlier: &Scrape, attempted: u64) {
+        self.scrapes += 1;
+        self.wrong.extend(page.falls_since(earlier));
+        self.wrong.extend(page.check_histograms().err());
+        let redriven = page.sum("http_server_requests_total", &[("service_name", commands::SERVICE)]) as u64;
+        let shown = page.requests() - redriven;
+        self.wrong.extend((shown > attempted).then(|| format!("{shown} requests shown, {attempted} sent")));
+    }
 }

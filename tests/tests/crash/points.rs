@@ -21,6 +21,10 @@ pub enum Passer {
 pub const ALL: &[(Passer, &str)] = &[
     (Passer::Ingress, "operation.published"),
     (Passer::Ingress, "operation.recorded"),
+    (Passer::Metrics, "checkpoint.chunks"),
+    (Passer::Metrics, "checkpoint.claim"),
+    (Passer::Metrics, "checkpoint.head"),
+    (Passer::Metrics, "checkpoint.removed"),
     (Passer::Metrics, "recover.claimed"),
     (Passer::Metrics, "slice.published"),
     (Passer::Metrics, "slice.publishing"),

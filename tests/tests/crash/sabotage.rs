@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::run::{Flow, Rounds};
 
 /// Counts that are lost never come, so they are not waited for long.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_deduplication_something_is_found() {

@@ -15,6 +15,7 @@ use keelson_schemas::message::Message;
 use serde::Deserialize;
 
 use crate::bus::Bus;
+use crate::fault;
 use crate::retry::{Schedule, retry};
 use crate::trace;
 
@@ -200,8 +201,9 @@ impl Bus {
     }
 
     fn headers(&self, outgoing: &Outgoing) -> Result<HeaderMap, PublishError> {
+        let id = if fault::disabled("dedup") { fresh_id() } else { outgoing.id.clone() };
         let envelope = Envelope {
-            id: Some(outgoing.id.clone()),
+            id: Some(id),
             message_type: Some(outgoing.message_type.clone()),
             source: Some(self.source().to_owned()),
             time: Some(self.timestamp()),
