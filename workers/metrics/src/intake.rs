@@ -2,17 +2,33 @@
 
 use keelson_schemas::codec;
 use keelson_schemas::limits::MAX_AHEAD_MS;
+use keelson_schemas::subject::{self, Partition};
 use keelson_schemas::telemetry::Batch;
 
-/// Reads a batch that was stored at `arrival_ms`. One that is read can be counted without a further check.
+/// Reads a batch that was stored in `partition` at `arrival_ms`. One that is read can be counted without a further check.
 ///
 /// # Errors
 /// A sentence for the dead letter.
-pub fn read(content_type: Option<&str>, payload: &[u8], arrival_ms: u64) -> Result<Batch, String> {
+pub fn read(
+    content_type: Option<&str>,
+    payload: &[u8],
+    partition: Partition,
+    arrival_ms: u64,
+) -> Result<Batch, String> {
     let batch: Batch = codec::decode(content_type, payload).map_err(|error| error.to_string())?;
     batch.check().map_err(|invalid| invalid.to_string())?;
+    in_its_partition(&batch.service, partition)?;
     not_ahead(&batch, arrival_ms)?;
     Ok(batch)
+}
+
+/// A service counted in two partitions would have the bounds on its series twice.
+fn in_its_partition(service: &str, partition: Partition) -> Result<(), String> {
+    let own = subject::partition_of(service);
+    if own == partition {
+        return Ok(());
+    }
+    Err(format!("service {service:?} belongs on {}, not on {}", subject::tel(own), subject::tel(partition)))
 }
 
 fn not_ahead(batch: &Batch, arrival_ms: u64) -> Result<(), String> {
@@ -42,6 +58,17 @@ mod tests {
         codec::encode(&builder.build("content".into(), "".into())).expect("encodes")
     }
 
+    fn own() -> Partition {
+        subject::partition_of("content")
+    }
+
+    #[test]
+    fn a_batch_on_the_subject_of_another_partition_is_told_its_own() {
+        let other = Partition::all().find(|partition| *partition != own()).expect("there are sixteen");
+        let said = read(None, &body(ARRIVAL_MS), other, ARRIVAL_MS).expect_err("refused");
+        assert!(said.contains(&subject::tel(own())), "{said}");
+    }
+
     #[test]
     fn a_sample_may_be_from_any_past_and_five_minutes_ahead() {
         for (ts_ms, good) in [
@@ -50,7 +77,7 @@ mod tests {
             (ARRIVAL_MS + MAX_AHEAD_MS, true),
             (ARRIVAL_MS + MAX_AHEAD_MS + 1, false),
         ] {
-            assert_eq!(read(None, &body(ts_ms), ARRIVAL_MS).is_ok(), good, "{ts_ms}");
+            assert_eq!(read(None, &body(ts_ms), own(), ARRIVAL_MS).is_ok(), good, "{ts_ms}");
         }
     }
 
@@ -63,7 +90,7 @@ mod tests {
             (b"\xc1garbage", "MessagePack"),
         ];
         for (payload, says) in cases {
-            let said = read(None, payload, ARRIVAL_MS).expect_err(says);
+            let said = read(None, payload, own(), ARRIVAL_MS).expect_err(says);
             assert!(said.contains(says), "{said}");
         }
     }

@@ -213,7 +213,9 @@ impl<'a> Tenure<'a> {
         let span = processing(&message);
         self.to_commit.note(&span);
         fault::point("telemetry.counting");
-        match intake::read(message.headers.get(CONTENT_TYPE), &message.payload, message.time_ms) {
+        let content_type = message.headers.get(CONTENT_TYPE);
+        let partition = self.owner.partition;
+        match intake::read(content_type, &message.payload, partition, message.time_ms) {
             Ok(batch) => self.add(batch, message.time_ms).instrument(span).await,
             Err(reason) => self.reject(&message, &reason, 1).instrument(span).await,
         }
