@@ -13,6 +13,7 @@ use keelson_schemas::codec;
 use keelson_schemas::envelope::Envelope;
 use keelson_schemas::message::Message;
 use serde::Deserialize;
+use tracing::{Instrument, Span, info_span};
 
 use crate::bus::Bus;
 use crate::fault;
@@ -145,6 +146,10 @@ pub fn fresh_id() -> String {
 impl Bus {
     /// Publishes once and waits for the stream's ack.
     pub async fn publish(&self, outgoing: &Outgoing) -> Result<Receipt, PublishError> {
+        self.send(outgoing).instrument(publishing(outgoing)).await
+    }
+
+    async fn send(&self, outgoing: &Outgoing) -> Result<Receipt, PublishError> {
         let headers = self.headers(outgoing)?;
         let size = outgoing.body.len() + outgoing.subject.len();
         let _room = self.in_flight().enter(size).await;
@@ -223,6 +228,14 @@ impl Bus {
         }
         Ok(headers)
     }
+}
+
+/// The span of one publish, if what publishes is traced.
+fn publishing(outgoing: &Outgoing) -> Span {
+    if !trace::is_traced() {
+        return Span::none();
+    }
+    info_span!("publish", otel.name = %format!("publish {}", outgoing.subject), otel.kind = "producer", messaging.system = "nats", messaging.operation.name = "publish", messaging.destination.name = %outgoing.subject, messaging.message.id = %outgoing.id)
 }
 
 /// The library panics on names and values that cannot be sent; here they are refused.

@@ -14,6 +14,11 @@ pub fn current() -> TraceContext {
     carrier.0
 }
 
+/// Whether the current span is part of a trace that somebody will see.
+pub fn is_traced() -> bool {
+    Span::current().context().span().span_context().is_sampled()
+}
+
 /// Makes `span` a child of the sender's span; without one it starts a trace of its own.
 pub fn continue_from(span: &Span, sender: &TraceContext) {
     let context = TraceContextPropagator::new().extract(&Carrier(sender.clone()));

@@ -352,7 +352,7 @@ fn piece<T: Clone>(all: &[T], at: usize, size: usize) -> Vec<T> {
 }
 
 /// Keeps the newest reading of an instance; answers its place.
-fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) -> usize {
+pub(crate) fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) -> usize {
     let Some(at) = hosts.iter().position(|kept| kept.instance == host.instance) else {
         hosts.push(host.clone());
         return hosts.len() - 1;

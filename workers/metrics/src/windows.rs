@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use keelson_schemas::slice::{Cell, Slice};
+use keelson_schemas::slice::Slice;
 use keelson_schemas::telemetry::{DbSeries, HttpSeries};
-use keelson_schemas::totals::{self, DbTotal, HttpTotal, ServiceTotals};
+use keelson_schemas::totals::{self, DbTotal, HttpTotal, InstanceReading, ServiceTotals, Tally};
 use rustc_hash::FxHashMap;
 
-use crate::totals::{add_call, add_request, db_total, http_total};
+use crate::totals::{add_call, add_request, db_total, http_total, keep_newest};
 
 /// The longest window in seconds: what lies further back is in the totals only.
 pub const LONGEST_S: u64 = 3600;
@@ -76,6 +76,8 @@ struct Step(FxHashMap<String, StepOfService>);
 
 #[derive(Debug, Default)]
 struct StepOfService {
+    tally: Tally,
+    hosts: Vec<InstanceReading>,
     http: FxHashMap<HttpSeries, HttpTotal>,
     db: FxHashMap<DbSeries, DbTotal>,
 }
@@ -97,22 +99,31 @@ impl Window {
     fn apply(&mut self, slice: &Slice, now: u64) {
         let kept = self.begin(now)..=now + AHEAD_S;
         for service in &slice.services {
+            // What came late or overflowed is told by when it came: its own time may be long ago.
+            let came = slice.cut_at_ms / 1000;
+            if kept.contains(&came) {
+                self.service(&service.service, came).tally.add(service.tally);
+            }
+            for host in service.hosts.iter().filter(|host| kept.contains(&(host.reading.ts / 1000))) {
+                keep_newest(&mut self.service(&service.service, host.reading.ts / 1000).hosts, host);
+            }
             for delta in &service.http {
                 for cell in delta.cells.iter().filter(|cell| kept.contains(&cell.second)) {
-                    self.service(&service.service, cell)
+                    self.service(&service.service, cell.second)
                         .add_http(&delta.series, |total| add_request(total, cell));
                 }
             }
             for delta in &service.db {
                 for cell in delta.cells.iter().filter(|cell| kept.contains(&cell.second)) {
-                    self.service(&service.service, cell).add_db(&delta.series, |total| add_call(total, cell));
+                    self.service(&service.service, cell.second)
+                        .add_db(&delta.series, |total| add_call(total, cell));
                 }
             }
         }
     }
 
-    fn service(&mut self, service: &str, cell: &Cell) -> &mut StepOfService {
-        let begin = cell.second - cell.second % self.step_s;
+    fn service(&mut self, service: &str, second: u64) -> &mut StepOfService {
+        let begin = second - second % self.step_s;
         self.steps.entry(begin).or_default().service(service)
     }
 
@@ -142,6 +153,10 @@ impl Step {
     fn merge(&mut self, other: &Self) {
         for (service, step) in &other.0 {
             let mine = self.service(service);
+            mine.tally.add(step.tally);
+            step.hosts.iter().for_each(|host| {
+                keep_newest(&mut mine.hosts, host);
+            });
             for (series, total) in &step.http {
                 mine.add_http(series, |sum| {
                     sum.requests += total.requests;
@@ -176,6 +191,8 @@ impl StepOfService {
 
     fn told(self, service: String) -> ServiceTotals {
         ServiceTotals {
+            tally: self.tally,
+            hosts: self.hosts,
             http: self.http.into_values().collect(),
             db: self.db.into_values().collect(),
             ..ServiceTotals::named(service)
@@ -185,7 +202,7 @@ impl StepOfService {
 
 #[cfg(test)]
 mod tests {
-    use keelson_schemas::slice::{HttpDelta, ServiceSlice};
+    use keelson_schemas::slice::{Cell, HttpDelta, ServiceSlice};
 
     use super::*;
 
@@ -244,6 +261,18 @@ mod tests {
         assert_eq!(requests(&windows, NOW)[0], 0);
         assert_eq!(requests(&windows, NOW + 100)[0], 1);
         assert_eq!(requests(&windows, NOW + 10_000)[0], 0, "too far ahead to be kept");
+    }
+
+    #[test]
+    fn what_came_late_is_told_by_when_it_came() {
+        let mut late = slice(&[NOW - 100_000]);
+        late.cut_at_ms = (NOW + 50) * 1000;
+        late.services[0].tally = Tally { samples: 1, late: 1, overflow: 0 };
+        let mut windows = Windows::default();
+        windows.apply(&late, NOW + 59);
+        let told = windows.told(NOW + 59);
+        assert_eq!(told.minute[0].tally.late, 1);
+        assert!(told.minute[0].http.is_empty(), "its own time is outside the window");
     }
 
     #[test]

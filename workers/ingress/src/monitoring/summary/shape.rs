@@ -3,15 +3,16 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What was measured, over spans of event time that end now, and in total.
+/// What was measured since the beginning, and over spans of event time that end now.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
+    /// Since the beginning.
+    #[serde(flatten)]
+    pub(super) total: View,
     /// Spans of event time; null while a worker that took over still reads the last hour again.
     #[schema(required)]
     pub(super) windows: Option<WindowViews>,
-    /// Since the beginning.
-    pub(super) total: View,
 }
 
 /// The same measures over several spans.
@@ -34,9 +35,9 @@ pub(super) struct View {
     pub(super) response_times: Times,
     pub(super) system: System,
     pub(super) database: Database,
-    /// Samples that came more than five minutes after their own time.
+    /// Samples that came, within the span, more than five minutes after their own time.
     pub(super) late: u64,
-    /// Samples that were counted under `__overflow__` because a bound was reached.
+    /// Samples that came, within the span, and were counted under `__overflow__` because a bound was reached.
     pub(super) overflow: u64,
 }
 
