@@ -9,7 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use support::{Up, alive, keelson, run, text, until};
+use nix::unistd::getpgid;
+use support::{Up, alive, children, keelson, nats_server, run, text, until};
 use tempfile::tempdir;
 
 const NO_LATENCY: &str = r#"{"service":"web","http":[{"method":"GET","route":"/","status":200}]}"#;
@@ -67,6 +68,31 @@ async fn a_start_waits_for_the_server_of_the_last_run_to_let_go_of_the_store() {
     }
 }
 
+/// A wrapper between Keelson and its server takes the leash, and the server survives: it must keep the store to itself all the same.
+#[test]
+fn a_server_that_outlives_its_parent_after_all_keeps_others_off_its_store() {
+    let place = tempdir().unwrap();
+    let wrapper = place.path().join("nats-server");
+    let real = nats_server().display().to_string();
+    // In the background a shell gives a command no standard input of its own accord.
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = --version ] && exec {real} --version\nexec 3<&0\n{real} \"$@\" <&3 3<&- &\nwait\n"
+    );
+    fs::write(&wrapper, script).unwrap();
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut up = Up::start_with(place.path(), &[("KEELSON_NATS_SERVER", wrapper.to_str().unwrap())]);
+    let server = children(up.nats_server()).pop().unwrap();
+    up.signal(Signal::SIGKILL);
+    up.wait();
+    let refused = run(keelson(place.path()).args(["up", "--http-addr", "127.0.0.1:0"]));
+    let error = text(&refused.stderr);
+    assert!(alive(server), "the test needs an orphan");
+    kill(server, Signal::SIGKILL).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    assert!(error.contains("a nats-server of an earlier run still has"), "{error}");
+    Up::start(place.path());
+}
+
 #[test]
 fn a_second_one_on_the_same_directory_is_refused_and_the_first_is_left_in_peace() {
     let place = tempdir().unwrap();
@@ -101,6 +127,11 @@ fn a_signal_drains_it_and_nothing_is_left() {
         let place = tempdir().unwrap();
         let mut up = Up::start(place.path());
         let server = up.nats_server();
+        assert_ne!(
+            getpgid(Some(server)),
+            getpgid(Some(up.pid())),
+            "Ctrl-C must not reach the server before we have drained"
+        );
         if interrupt {
             up.signal_group(Signal::SIGINT);
         } else {

@@ -26,16 +26,24 @@ pub fn keelson(place: &Path) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs it to its end, which must come.
 pub fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).output().expect("keelson runs")
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("keelson runs");
+    let pid = Pid::from_raw(child.id().try_into().unwrap());
+    let (sender, output) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    output.recv_timeout(PATIENCE).map(Result::unwrap).unwrap_or_else(|_| {
+        let _ = kill(pid, Signal::SIGKILL);
+        panic!("{command:?} does not end")
+    })
 }
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn nats_server() -> PathBuf {
+pub fn nats_server() -> PathBuf {
     let named = std::env::var_os("KEELSON_NATS_SERVER").map(PathBuf::from);
     let path =
         named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/nats-server"));
@@ -58,10 +66,10 @@ impl Up {
         Self::start_with(place, &[])
     }
 
-    pub fn start_with(place: &Path, arguments: &[&str]) -> Self {
+    pub fn start_with(place: &Path, environment: &[(&str, &str)]) -> Self {
         let log = fs::File::create(place.join("log")).unwrap();
         let mut command = keelson(place);
-        command.args(["up", "--http-addr", "127.0.0.1:0"]).args(arguments);
+        command.args(["up", "--http-addr", "127.0.0.1:0"]).envs(environment.iter().copied());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let (sender, lines) = channel();
@@ -118,10 +126,15 @@ impl Up {
     }
 
     pub fn try_nats_server(&self) -> Option<Pid> {
-        let children =
-            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        children.map(Pid::from_raw).find(|pid| parent(*pid) == Some(self.pid()) && is_nats_server(*pid))
+        children(self.pid()).into_iter().find(|pid| is_nats_server(*pid))
     }
+}
+
+/// The processes that this one started and that still run.
+pub fn children(of: Pid) -> Vec<Pid> {
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes.map(Pid::from_raw).filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
 impl Drop for Up {
@@ -149,7 +162,9 @@ fn parent(pid: Pid) -> Option<Pid> {
 
 fn is_nats_server(pid: Pid) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    text(line.split(|byte| *byte == 0).next().unwrap_or_default()).ends_with("nats-server")
+    // Through a shell where a script stands in for it; never the step in between, which is `keelson` still.
+    let words: Vec<String> = line.split(|byte| *byte == 0).map(text).collect();
+    words.iter().take(2).any(|word| word.ends_with("nats-server"))
 }
 
 /// The fields of /proc/PID/stat after the command's name: state, parent, …
