@@ -10,7 +10,7 @@ help: ## This list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1|\2/' | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 up: tools ## Fetch what is missing, build, and start the whole local stack with sample services under live traffic
-	$(CARGO) build --release --locked --package keelson
+	$(CARGO) build --release --locked --workspace --bin keelson
 	exec "$(TARGET)/release/keelson" up --demo
 
 test: ## Everything, against real servers
