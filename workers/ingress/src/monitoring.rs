@@ -29,7 +29,7 @@ pub async fn ask_all<A: DeserializeOwned>(bus: &Bus, noun: &str) -> Result<Vec<A
 
 async fn ask<A: DeserializeOwned>(bus: &Bus, noun: &str, partition: Partition) -> Result<A, Problem> {
     let subject = subject::qry("metrics", &format!("{noun}.{partition}"));
-    bus.ask(&subject, &(), WITHIN).await.map_err(|error| unanswered(partition, &error))
+    bus.ask_owner(&subject, &(), WITHIN).await.map_err(|error| unanswered(partition, &error))
 }
 
 fn unanswered(partition: Partition, error: &AskError) -> Problem {

@@ -1,5 +1,6 @@
 //! The asking side.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::service::{NATS_SERVICE_ERROR, NATS_SERVICE_ERROR_CODE};
@@ -16,6 +17,9 @@ use super::{ACCEPT, Refusal};
 use crate::bus::Bus;
 use crate::incoming::Headers;
 use crate::trace;
+
+/// How long after a question to an owner that nobody answered it is put again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Why a question was not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,9 +64,36 @@ impl Bus {
         Q: Serialize + ?Sized,
         A: DeserializeOwned,
     {
+        self.ask_as(subject, question, within, None).await
+    }
+
+    /// Asks what only an owner may answer ([`super::Queries::exclusive`]). While nobody speaks up the question is put again, since
+    /// ownership may just be changing hands.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `within`.
+    pub async fn ask_owner<Q, A>(&self, subject: &str, question: &Q, within: Duration) -> Result<A, AskError>
+    where
+        Q: Serialize + ?Sized,
+        A: DeserializeOwned,
+    {
+        self.ask_as(subject, question, within, Some(ASK_AGAIN_AFTER)).await
+    }
+
+    async fn ask_as<Q, A>(
+        &self,
+        subject: &str,
+        question: &Q,
+        within: Duration,
+        again: Option<Duration>,
+    ) -> Result<A, AskError>
+    where
+        Q: Serialize + ?Sized,
+        A: DeserializeOwned,
+    {
         let unreadable = |reason: String| AskError::Unreadable { subject: subject.to_owned(), reason };
         let question = codec::encode(question).map_err(|error| unreadable(error.to_string()))?;
-        let answer = self.ask_bytes(subject, question.into(), within).await?;
+        let answer = self.exchange(subject, question.into(), within, again).await?;
         codec::decode(Some(codec::MSGPACK), &answer).map_err(|error| unreadable(error.to_string()))
     }
 
@@ -76,8 +107,18 @@ impl Bus {
         question: Bytes,
         within: Duration,
     ) -> Result<Bytes, AskError> {
-        let asked = tokio::time::timeout(within, self.on_this_link(exchange(self, subject, question)));
-        match asked.await {
+        self.exchange(subject, question, within, None).await
+    }
+
+    async fn exchange(
+        &self,
+        subject: &str,
+        question: Bytes,
+        within: Duration,
+        again: Option<Duration>,
+    ) -> Result<Bytes, AskError> {
+        let exchange = exchange(self, subject, question, again);
+        match tokio::time::timeout(within, self.on_this_link(exchange)).await {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(AskError::Unavailable),
             Err(_) => Err(AskError::Timeout { subject: subject.to_owned(), within_ms: within.as_millis() }),
@@ -85,15 +126,30 @@ impl Bus {
     }
 }
 
-async fn exchange(bus: &Bus, subject: &str, question: Bytes) -> Result<Bytes, AskError> {
+async fn exchange(
+    bus: &Bus,
+    subject: &str,
+    question: Bytes,
+    again: Option<Duration>,
+) -> Result<Bytes, AskError> {
     let client = bus.client();
     let inbox = client.new_inbox();
     let answers = client.subscribe(inbox.clone()).await.map_err(|_| AskError::Unavailable)?;
-    client
-        .publish_with_reply_and_headers(subject.to_owned(), inbox, headers(), question)
-        .await
-        .map_err(|_| AskError::Unavailable)?;
-    collect(answers, subject).await
+    let begun = AtomicBool::new(false);
+    let mut collected = std::pin::pin!(collect(answers, subject, &begun));
+    loop {
+        let (to, reply_to) = (subject.to_owned(), inbox.clone());
+        let asked = client.publish_with_reply_and_headers(to, reply_to, headers(), question.clone()).await;
+        asked.map_err(|_| AskError::Unavailable)?;
+        let silence = tokio::time::sleep(again.unwrap_or(Duration::MAX));
+        tokio::select! {
+            answer = &mut collected => return answer,
+            () = silence => {}
+        }
+        if begun.load(Ordering::Relaxed) {
+            return collected.await;
+        }
+    }
 }
 
 fn headers() -> HeaderMap {
@@ -109,7 +165,8 @@ fn headers() -> HeaderMap {
     headers
 }
 
-async fn collect(mut answers: Subscriber, subject: &str) -> Result<Bytes, AskError> {
+/// The first whole answer; `begun` says when its first part is there.
+async fn collect(mut answers: Subscriber, subject: &str, begun: &AtomicBool) -> Result<Bytes, AskError> {
     let unreadable =
         |reason: &str| AskError::Unreadable { subject: subject.to_owned(), reason: reason.to_owned() };
     let mut assembly = Assembly::default();
@@ -117,6 +174,7 @@ async fn collect(mut answers: Subscriber, subject: &str) -> Result<Bytes, AskErr
         if message.status == Some(StatusCode::NO_RESPONDERS) {
             return Err(AskError::NoResponder { subject: subject.to_owned() });
         }
+        begun.store(true, Ordering::Relaxed);
         let headers = Headers::new(message.headers);
         if let Some(refusal) = refusal(&headers) {
             return Err(AskError::Refused(refusal));

@@ -104,6 +104,22 @@ async fn only_the_owner_speaks_and_silence_is_a_timeout() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn an_owner_that_comes_into_office_late_is_asked_again() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let bus = server.bus().await?;
+    let owner = Arc::new(AtomicBool::new(false));
+    context(&bus).answer(queries(owner.clone())).await?;
+    let asker = bus.clone();
+    let asked =
+        tokio::spawn(async move { asker.ask_owner::<(), String>("keelson.qry.test.owned", &(), SOON).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    owner.store(true, Ordering::SeqCst);
+    let answered = tokio::time::timeout(SOON / 2, asked).await??;
+    assert_eq!(answered.as_deref(), Ok("mine"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_person_asks_in_json_and_the_services_are_listed() -> anyhow::Result<()> {
     let server = NatsServer::start().await?;
     let bus = server.bus().await?;
