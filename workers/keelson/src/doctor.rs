@@ -3,13 +3,15 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use keelson_bus_config::BusConfig;
 use keelson_kit::bus::Bus;
 use keelson_kit::bus_admin;
 use keelson_kit::config::{Config, CoreConfig};
 use nix::sys::statvfs::statvfs;
+use reqwest::StatusCode;
 use serde::Serialize;
 
 use crate::data_dir::{DataDir, Running};
@@ -20,6 +22,8 @@ use crate::process::bus_options;
 
 /// Below this the streams will soon refuse.
 const LITTLE_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `keelson doctor`
 #[derive(Debug, Args)]
@@ -40,7 +44,7 @@ struct Check {
     advice: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Good,
@@ -103,6 +107,9 @@ async fn examine(global: &Global) -> Vec<Check> {
     ];
     checks.push(http(&config.core, running.as_ref()).await);
     checks.extend(bus(&config.core, running.as_ref()).await);
+    if let Some(running) = &running {
+        checks.push(roles(running, &data_dir).await);
+    }
     checks
 }
 
@@ -203,6 +210,29 @@ async fn http(core: &CoreConfig, running: Option<&Running>) -> Check {
             format!("{} does not answer: {error}", running.http),
             "read the log of `keelson up`",
         ),
+    }
+}
+
+/// The export is asked of the owner of every partition: an answer says that all of them are there.
+async fn roles(running: &Running, data_dir: &DataDir) -> Check {
+    const NAME: &str = "roles";
+    const LOG: &str =
+        "read the log of `keelson up`; on a bus of yours, see that `keelson run metrics` runs somewhere";
+    let export = reqwest::Client::new().get(format!("{}/api/monitoring/prometheus", running.http));
+    let token = std::env::var("KEELSON_TOKEN").ok().or_else(|| data_dir.admin_token());
+    let export = if let Some(token) = token { export.bearer_auth(token) } else { export };
+    match export.timeout(PATIENCE).send().await {
+        Ok(answer) if answer.status().is_success() => {
+            Check::good(NAME, "every partition of telemetry has an owner")
+        }
+        Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+            Check::bad(NAME, "cannot be seen without a token", "set KEELSON_TOKEN to one with the scope read")
+        }
+        Ok(answer) => {
+            let status = answer.status();
+            Check::bad(NAME, format!("{status}: {}", answer.text().await.unwrap_or_default()), LOG)
+        }
+        Err(error) => Check::bad(NAME, error.to_string(), LOG),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use anyhow::bail;
 use clap::Args;
+use keelson_ingress::Ingress;
 use keelson_kit::node::NodeId;
-use keelson_kit::role::AnyRole;
+use keelson_kit::role::{AnyRole, Role};
 use serde_json::json;
-use tracing::info;
 
 use crate::global::{Global, flag};
-use crate::output::{Exit, say_json, say_table};
+use crate::output::{Exit, say, say_json, say_table};
 use crate::process::Process;
 use crate::roles::ROLES;
 
@@ -56,7 +56,10 @@ impl Run {
         let process = Process::begin(config, url, node).await?;
         let chosen = ROLES.iter().copied().filter(|role| self.roles.iter().any(|name| name == role.name()));
         process.start(chosen).await?;
-        info!(roles = ?self.roles, "ready");
+        say(&format!("Keelson runs {}.", self.roles.join(", ")));
+        if self.roles.iter().any(|role| role == Ingress::NAME) {
+            say(&format!("  HTTP         {}", process.http_url()));
+        }
         Ok(process.run().await?.into())
     }
 }

@@ -105,6 +105,10 @@ fn a_second_one_on_the_same_directory_is_refused_and_the_first_is_left_in_peace(
         "{said}"
     );
     assert!(alive(up.pid()) && alive(up.nats_server()));
+    let examined = run(keelson(place.path()).arg("doctor"));
+    assert_eq!(examined.status.code(), Some(0), "{}", text(&examined.stdout));
+    let planned = run(keelson(place.path()).args(["bus", "plan"]));
+    assert_eq!(planned.status.code(), Some(0), "{}{}", text(&planned.stdout), text(&planned.stderr));
 }
 
 #[tokio::test]
