@@ -15,7 +15,7 @@ Examples:
   NATS_URL=nats://bus:4222 keelson bus plan --json
   NATS_URL=nats://bus:4222 keelson bus apply
 
-Signs: + to be created, ~ to be changed, ! to be changed and data lost, ? not Keelson's and left alone.
+Signs: + to be created, ~ to be changed, ! to be changed and data lost, ? not Keelson's and left alone. \
 Exit code of plan: 0 nothing differs, 3 something does.";
 
 /// `keelson bus`

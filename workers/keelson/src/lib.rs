@@ -45,7 +45,7 @@ pub fn main() -> ExitCode {
 fn tell(error: &anyhow::Error) -> Exit {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
         complain("the configuration is wrong:");
-        errors.0.iter().for_each(|error| complain(&format!("  {error}")));
+        errors.0.iter().for_each(|error| complain(&format!("  {}", error.to_string().replace('\n', " "))));
         return Exit::Usage;
     }
     complain(&format!("{error:#}"));

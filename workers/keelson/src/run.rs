@@ -18,7 +18,7 @@ Examples:
   NATS_URL=nats://bus:4222 keelson run ingress --http-addr 127.0.0.1:8081
   NATS_URL=nats://bus:4222 keelson run metrics ingress
 
-Replicas share the work through leases on the bus. On SIGTERM or Ctrl-C a process hands over what it holds and ends; a second signal ends
+Replicas share the work through leases on the bus. On SIGTERM or Ctrl-C a process hands over what it holds and ends; a second signal ends \
 it at once.";
 
 /// `keelson run`

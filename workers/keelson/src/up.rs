@@ -34,7 +34,7 @@ Examples:
   keelson up --http-addr 127.0.0.1:0            on a free port, which is printed
   NATS_URL=nats://bus:4222 keelson up           every role, on a bus of yours
 
-The private nats-server is the one that KEELSON_NATS_SERVER names, else .tools/nats-server (`make tools` puts it there), else the one on the
+The private nats-server is the one that KEELSON_NATS_SERVER names, else .tools/nats-server (`make tools` puts it there), else the one on the \
 PATH. It ends with this process, however that comes about. Ctrl-C drains and ends; a second one ends at once.";
 
 /// `keelson up`

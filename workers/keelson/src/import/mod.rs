@@ -37,13 +37,13 @@ Examples:
   keelson telemetry import access.log --service api --route '/videos/:id' --route '/static/*'
   zcat -f access.log* | keelson telemetry import - --service web
 
-Reads the combined format (Apache, nginx) and nginx's with $request_time as the last field. A line's path, without its query, is its route;
+Reads the combined format (Apache, nginx) and nginx's with $request_time as the last field. A line's path, without its query, is its route; \
 where paths hold identifiers, give templates with --route. Latency is counted only where the log has it.
 
-Import a log that is complete (rotated). If an import breaks off, run the same command again within ten minutes: what was counted already is
+Import a log that is complete (rotated). If an import breaks off, run the same command again within ten minutes: what was counted already is \
 not counted twice.
 
-Exit code: 0 all lines were imported, 3 some lines were malformed and all others were imported (0 with --allow-malformed), 1 not all was
+Exit code: 0 all lines were imported, 3 some lines were malformed and all others were imported (0 with --allow-malformed), 1 not all was \
 imported.";
 
 /// Import an access log: every request in it is counted.
