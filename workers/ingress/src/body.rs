@@ -5,11 +5,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{GzipDecoder, ZstdDecoder};
 use async_compression::zstd::DParameter;
 use axum::body::Body;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use axum::http::{HeaderMap, Request};
 use futures::TryStreamExt;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt};
@@ -20,6 +21,8 @@ use crate::problem::{Kind, Problem};
 
 /// How much is asked of the budget at a time.
 const STEP_BYTES: usize = 64 * 1024;
+/// How long what is too large is read on.
+const READ_ON: Duration = Duration::from_secs(2);
 /// A zstd frame may ask for a window of 2^23 bytes, the limit of a body; the format would allow terabytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
@@ -76,9 +79,15 @@ impl Budget {
     /// 413 past the limit, 415 for an encoding that is not known, 400 when it does not decompress or breaks off, 429 when the budget is spent.
     pub async fn read(&self, request: Request<Body>) -> Result<Held, Problem> {
         let (head, body) = request.into_parts();
-        self.check_declared(&head.headers)?;
+        let mut stream = StreamReader::new(body.into_data_stream().map_err(io::Error::other as fn(_) -> _));
+        if let Err(problem) = self.check_declared(&head.headers) {
+            // A client that waits to be told to continue has sent nothing yet.
+            if !head.headers.contains_key(EXPECT) {
+                self.read_on(&mut stream).await;
+            }
+            return Err(problem);
+        }
         let coding = Coding::of(&head.headers)?;
-        let stream = StreamReader::new(body.into_data_stream().map_err(io::Error::other as fn(_) -> _));
         match coding {
             Coding::Identity => self.collect(stream).await,
             Coding::Gzip => self.collect(gzip(stream)).await,
@@ -107,9 +116,19 @@ impl Budget {
                 return Ok(held);
             }
             if held.bytes.len() > self.max_body_bytes {
+                drop(held);
+                self.read_on(&mut body).await;
                 return Err(self.too_large());
             }
         }
+    }
+
+    /// Reads on and throws away, within bounds: a client that is still sending sees the answer only if the connection stays open until it has sent.
+    async fn read_on(&self, body: &mut (impl AsyncRead + Unpin)) {
+        let mut rest = body.take(2 * self.max_body_bytes as u64);
+        let mut nowhere = tokio::io::sink();
+        // Whatever comes of it, the answer is the same.
+        let _ = tokio::time::timeout(READ_ON, tokio::io::copy(&mut rest, &mut nowhere)).await;
     }
 
     /// Doubles the room of a body, but not beyond the step that shows it to be too large.
