@@ -10,6 +10,8 @@ use keelson_tests::keelson::{READY_WITHIN, SHOWN_WITHIN, Up, bus_findings};
 use keelson_tests::seed;
 use keelson_tests::traffic::{Load, Traffic};
 use keelson_tests::watcher::Watcher;
+use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::blows::Blow;
 use crate::deployment::{a_while, crash_at, start, strike};
@@ -38,6 +40,7 @@ pub async fn separate(plan: Plan) -> Report {
         let blow = Blow::random(&mut rng);
         strike(&mut all, blow, &mut rng).await;
         rounds.count(blow.name());
+        recovered_or_not(&all.client(), &mut rng).await;
     }
     flow.until(plan.samples).await;
     flow.finish(&all.client(), &all.nats.url(), rounds, SHOWN_WITHIN).await
@@ -80,8 +83,16 @@ pub async fn whole(plan: Plan) -> Report {
             up.restart().await;
             rounds.count("kill -9 keelson up");
         }
+        recovered_or_not(&up.client(), &mut rng).await;
     }
     flow.finish(&up.client(), &up.nats_url(), rounds, SHOWN_WITHIN).await
+}
+
+/// Every second blow comes when all has recovered from the one before, the others while it recovers.
+async fn recovered_or_not(client: &Client, rng: &mut StdRng) {
+    if rng.random_bool(0.5) {
+        client.scrape(READY_WITHIN).await;
+    }
 }
 
 /// How often what was done.
@@ -89,7 +100,8 @@ pub async fn whole(plan: Plan) -> Report {
 pub struct Rounds(pub BTreeMap<&'static str, usize>);
 
 impl Rounds {
-    fn count(&mut self, what: &'static str) {
+    /// Counts one.
+    pub fn count(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
     }
 }

@@ -43,12 +43,14 @@ async fn sabotaged(safeguard: &str, blows: &[Blow]) -> Report {
     let mut rng = seed::rng(seed, 3_000);
     let mut all = start(safeguard).await;
     let flow = Flow::start(&all.client(), seed);
+    let mut rounds = Rounds::default();
     for blow in blows {
         tokio::time::sleep(Duration::from_secs(1)).await;
         strike(&mut all, *blow, &mut rng).await;
+        rounds.count(blow.name());
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    flow.finish(&all.client(), &all.nats.url(), Rounds::default(), PATIENCE).await
+    flow.finish(&all.client(), &all.nats.url(), rounds, PATIENCE).await
 }
 
 fn assert_found(safeguard: &str, report: &Report) {
