@@ -22,6 +22,8 @@ pub const MAX_NAMESPACE_BYTES: usize = 256;
 pub const MAX_OPERATION_BYTES: usize = 64;
 /// Bytes of a mountpoint.
 pub const MAX_MOUNTPOINT_BYTES: usize = 256;
+/// Host samples in one batch: with the longest names of [`MAX_FILESYSTEMS`] each, they still fit a slice.
+pub const MAX_HOST_READINGS: usize = 100;
 /// Filesystems in one host sample.
 pub const MAX_FILESYSTEMS: usize = 64;
 /// The status codes that HTTP knows (RFC 9110, section 15).

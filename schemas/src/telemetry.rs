@@ -165,6 +165,7 @@ impl Batch {
         length("instance", &self.instance, limits::MAX_SERVICE_BYTES)?;
         self.http.check("http", self.base_ms, check_http)?;
         self.db.check("db", self.base_ms, check_db)?;
+        host_readings(self.host.len())?;
         self.host.iter().enumerate().try_for_each(|(i, reading)| check_host(&format!("host[{i}]"), reading))
     }
 }
@@ -297,6 +298,18 @@ pub fn duration(us: u64) -> Result<(), String> {
     } else {
         Err(format!("is {us}, and 24 hours ({MAX_DURATION_US}) are the most"))
     }
+}
+
+/// Checks how many host readings a batch has.
+///
+/// # Errors
+/// There are too many.
+pub fn host_readings(readings: usize) -> Result<(), Invalid> {
+    let most = limits::MAX_HOST_READINGS;
+    if readings <= most {
+        return Ok(());
+    }
+    Err(Invalid::new("host", format!("has {readings} readings, and {most} are the most: split the batch")))
 }
 
 /// The error of a batch with too many samples.
@@ -488,7 +501,7 @@ mod tests {
     #[test]
     fn a_batch_that_lies_is_found_out() {
         type Spoil = fn(&mut Batch);
-        let cases: [(&str, Spoil); 14] = [
+        let cases: [(&str, Spoil); 15] = [
             ("service", |b| b.service.clear()),
             ("service", |b| b.service = "x".repeat(10_000)),
             ("instance", |b| b.instance = "a\nb".into()),
@@ -505,6 +518,7 @@ mod tests {
                 b.host[0].memory_used_bytes = Some(2);
                 b.host[0].memory_total_bytes = Some(1);
             }),
+            ("host", |b| b.host = vec![HostReading::default(); limits::MAX_HOST_READINGS + 1]),
             ("", |b| b.host = vec![HostReading::default(); limits::MAX_SAMPLES_PER_BATCH + 1]),
         ];
         for (field, spoil) in cases {

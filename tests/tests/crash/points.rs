@@ -21,8 +21,10 @@ pub enum Passer {
 pub const ALL: &[(Passer, &str)] = &[
     (Passer::Ingress, "operation.published"),
     (Passer::Ingress, "operation.recorded"),
+    (Passer::Ingress, "telemetry.stored"),
     (Passer::Metrics, "checkpoint.chunks"),
     (Passer::Metrics, "checkpoint.claim"),
+    (Passer::Metrics, "checkpoint.claimed"),
     (Passer::Metrics, "checkpoint.head"),
     (Passer::Metrics, "checkpoint.removed"),
     (Passer::Metrics, "recover.claimed"),

@@ -1,8 +1,11 @@
 //! Telemetry onto the bus: one batch, one message, stored before anybody is told so.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use keelson_kit::bus::Bus;
-use keelson_kit::publish::PublishError;
+use keelson_kit::fault;
+use keelson_kit::publish::{Outgoing, PublishError};
 use keelson_schemas::subject;
 use keelson_schemas::telemetry::Batch;
 
@@ -10,6 +13,8 @@ use crate::problem::{Kind, Problem};
 
 pub use keelson_kit::publish::fresh_id;
 
+/// How long a part is tried, under its one id, while the bus is away or full: most interruptions are over by then.
+const WITHIN: Duration = Duration::from_secs(2);
 /// Parts of one request that are published at a time.
 const AT_ONCE: usize = 16;
 
@@ -31,7 +36,9 @@ pub async fn store(bus: &Bus, part: Part) -> Result<(), Problem> {
         return Ok(());
     }
     let subject = subject::tel(subject::partition_of(&part.batch.service));
-    bus.publish_message(subject, part.id, &part.batch).await?;
+    let outgoing = Outgoing::of(subject, part.id, &part.batch).map_err(PublishError::from)?;
+    bus.publish_within(&outgoing, WITHIN).await?;
+    fault::point("telemetry.stored");
     Ok(())
 }
 

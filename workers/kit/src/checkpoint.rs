@@ -129,6 +129,7 @@ impl Checkpoint {
             fault::point("checkpoint.claim");
             match kv.update(&head_key(name), &head, revision).await {
                 Ok(revision) => {
+                    fault::point("checkpoint.claimed");
                     let saves = head.saves;
                     let claimed = Self { bus: bus.clone(), kv, name: name.to_owned(), head, revision, saves };
                     claimed.remove_unnamed().await;

@@ -1,5 +1,7 @@
 //! Storing dead letters.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use keelson_schemas::dead_letter::DeadLetter;
@@ -18,6 +20,9 @@ const MAX_REASON_BYTES: usize = 4096;
 
 /// The bodies in one list.
 const MAX_LISTED_BYTES: usize = 8 << 20;
+
+/// How long one letter is tried to be stored.
+const WITHIN: Duration = Duration::from_secs(5);
 
 /// The stream of dead letters.
 pub const STREAM: &str = "DEAD_LETTERS";
@@ -60,10 +65,10 @@ pub(crate) async fn store(bus: &Bus, letter: &DeadLetter) -> Result<Receipt, Pub
     let to = subject::dlq(&letter.stream, &letter.consumer);
     let id =
         id::dead_letter(&letter.stream, &letter.consumer, letter.sequence, letter.stored_at.as_millisecond());
-    match bus.publish(&Outgoing::of(&to, &id, letter)?).await {
+    match bus.publish_within(&Outgoing::of(&to, &id, letter)?, WITHIN).await {
         Err(PublishError::TooLarge(_)) if !letter.truncated => {
             let without = DeadLetter { payload: Bytes::new(), truncated: true, ..letter.clone() };
-            bus.publish(&Outgoing::of(&to, &id, &without)?).await
+            bus.publish_within(&Outgoing::of(&to, &id, &without)?, WITHIN).await
         }
         stored => stored,
     }

@@ -173,7 +173,7 @@ impl ServiceDelta {
             return 0;
         }
         let is_new = !known.has_instance(instance) && !self.new_instances.iter().any(|name| name == instance);
-        if is_new && known.instances() + self.new_instances.len() >= bounds.instances {
+        if is_new && known.instances(arrival_ms) + self.new_instances.len() >= bounds.instances {
             self.tally.overflow += readings.len() as u64;
             return 0;
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keelson_kit::bus::Bus;
+use keelson_kit::bus::{ApiError, Bus};
 use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::publish::{Outgoing, PublishError};
@@ -13,6 +13,7 @@ use keelson_schemas::codec::{self, EncodeError};
 use keelson_schemas::message::Message;
 use keelson_schemas::slice::Slice;
 use keelson_schemas::{id, subject};
+use tracing::warn;
 
 /// The stream that holds the slices.
 pub const STREAM: &str = "SLICES";
@@ -35,7 +36,9 @@ pub enum Commit {
     Done,
     /// It does not stand, and nobody knows why not: try again.
     Unanswered(String),
-    /// A slice of an owner with a lower epoch stands in its place: read again what is there.
+    /// The stream takes no more: make room, and try again.
+    Full,
+    /// What stands there is not what this owner knows (another owner's slice came first, or the stream lost its end): read again.
     Overtaken,
     /// A slice of an owner with a higher epoch stands in its place: stop.
     Fenced {
@@ -47,10 +50,18 @@ pub enum Commit {
 }
 
 impl Ledger {
-    /// The slices of a partition, up to the one at the sequence `last` of the stream.
-    #[must_use]
-    pub fn at(bus: &Bus, partition: subject::Partition, last: u64) -> Self {
-        Self { bus: bus.clone(), subject: subject::slice(partition), last }
+    /// The slices of a partition, up to the one at the sequence `covered` of the stream, which a checkpoint covers. If the stream ends before it (it was made
+    /// anew, or lost its end with the machine's power) then up to its end: the checkpoint's totals stand.
+    ///
+    /// # Errors
+    /// The bus is away.
+    pub async fn open(bus: &Bus, partition: subject::Partition, covered: u64) -> Result<Self, ApiError> {
+        let subject = subject::slice(partition);
+        let end = bus.last_message(STREAM, &subject).await?.map_or(0, |last| last.sequence);
+        if end < covered {
+            warn!(%partition, covered, end, "slices that the checkpoint covers are gone; its totals stand");
+        }
+        Ok(Self { bus: bus.clone(), subject, last: covered.min(end) })
     }
 
     /// The stream's sequence of the last slice known.
@@ -86,7 +97,7 @@ impl Ledger {
             Err(error @ (PublishError::WrongLastSequence { .. } | PublishError::Unavailable(_))) => {
                 self.look_up(slice, &error).await
             }
-            Err(error @ PublishError::Full(_)) => Commit::Unanswered(error.to_string()),
+            Err(PublishError::Full(_)) => Commit::Full,
             Err(error) => Commit::Refused(error.to_string()),
         }
     }
@@ -103,9 +114,12 @@ impl Ledger {
     /// What stands where the slice was to stand: one's own, if only the answer was lost.
     async fn look_up(&mut self, slice: &Slice, error: &PublishError) -> Commit {
         let found = match self.bus.last_message(STREAM, &self.subject).await {
-            Ok(Some(found)) if found.sequence > self.last => found,
-            Ok(_) => return Commit::Unanswered(error.to_string()),
+            Ok(found) => found,
             Err(error) => return Commit::Unanswered(error.to_string()),
+        };
+        let end = found.as_ref().map_or(0, |found| found.sequence);
+        let Some(found) = found.filter(|_| end > self.last) else {
+            return if end == self.last { Commit::Unanswered(error.to_string()) } else { Commit::Overtaken };
         };
         let Ok(standing) = found.decode::<Slice>() else {
             return Commit::Refused(format!("the slice at {} cannot be read", found.sequence));

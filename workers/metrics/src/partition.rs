@@ -1,7 +1,7 @@
 //! One partition, for as long as this process owns it: read back what is committed, then count, cut, commit and checkpoint.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
@@ -25,7 +25,7 @@ use crate::snapshot::Snapshots;
 use crate::state::State;
 use crate::suspicion::{self, Suspicion};
 use crate::trail::Trail;
-use crate::{intake, recover, retention};
+use crate::{intake, recover, retention, windows};
 
 /// The stream that holds the telemetry.
 pub const STREAM: &str = "TELEMETRY";
@@ -34,7 +34,7 @@ const CONSUMER: &str = "metrics";
 /// Messages that are counted before anything else is looked at.
 const AT_ONCE: usize = 256;
 /// How long after a slice that the bus did not take it is tried again.
-const TRY_AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+const TRY_AGAIN: Duration = Duration::from_millis(200);
 
 /// What is needed to own a partition.
 #[derive(Clone)]
@@ -73,11 +73,11 @@ impl Owner {
                 recovered = recover::recover(self, lease.epoch()) => recovered?,
             };
             let Some(recovered) = recovered else { return Ok(()) };
-            let mut tenure = Tenure::begin(self, lease, recovered).await?;
+            let mut tenure = Tenure::begin(self, lease, recovered);
             match tenure.work().await? {
                 End::Over => return Ok(()),
                 End::ReadAgain => {
-                    warn!(partition = %self.partition, "another owner's slice came first; reading again")
+                    warn!(partition = %self.partition, "the slices on the bus are not those that were read; reading again")
                 }
             }
         }
@@ -90,7 +90,10 @@ struct Tenure<'a> {
     lease: &'a Lease,
     ledger: Ledger,
     snapshots: Snapshots,
-    suspicion: Suspicion,
+    /// None before the first message: an owner with nothing to count has not begun.
+    suspicion: Option<Suspicion>,
+    /// The last sequence that was stored when this owner began.
+    stored: u64,
     inbox: Follow,
     stream: u64,
     /// The last sequence that is in a slice.
@@ -104,25 +107,27 @@ struct Tenure<'a> {
     /// A slice of which nobody knows whether it stands. Nothing else can be committed before it is.
     unanswered: Option<Slice>,
     checkpoint_at: Option<Instant>,
+    /// How long slices are kept; less while their stream is full.
+    kept_slices: Duration,
     forget_at: Instant,
     to_commit: Trail,
     to_checkpoint: Trail,
 }
 
 impl<'a> Tenure<'a> {
-    async fn begin(owner: &'a Owner, lease: &'a Lease, recovered: Recovered) -> anyhow::Result<Self> {
-        let Recovered { ledger, snapshots, stream, through, slices_read } = recovered;
-        let suspicion = suspicion::Kept::of(&owner.ctx.bus, owner.partition).begin(through).await?;
+    fn begin(owner: &'a Owner, lease: &'a Lease, recovered: Recovered) -> Self {
+        let Recovered { ledger, snapshots, stream, through, stored, slices_read } = recovered;
         let filter = subject::tel(owner.partition);
         let now = owner.ctx.clock.now();
         let checkpoint_at = (slices_read > 0).then(|| now + owner.config.checkpoint_interval());
-        Ok(Self {
+        Self {
             inbox: owner.ctx.bus.follow(FollowOptions::new(STREAM, filter, Start::After(through))),
             owner,
             lease,
             ledger,
             snapshots,
-            suspicion,
+            suspicion: None,
+            stored,
             stream,
             committed: through,
             counted: through,
@@ -131,10 +136,11 @@ impl<'a> Tenure<'a> {
             since: None,
             unanswered: None,
             checkpoint_at,
+            kept_slices: owner.config.slice_retention(),
             forget_at: now + retention::EVERY,
             to_commit: Trail::default(),
             to_checkpoint: Trail::default(),
-        })
+        }
     }
 
     async fn work(&mut self) -> anyhow::Result<End> {
@@ -172,7 +178,7 @@ impl<'a> Tenure<'a> {
         if self.unanswered.is_some() {
             return Some(now + TRY_AGAIN);
         }
-        let is_due = self.delta.is_full() || self.suspicion.is_careful();
+        let is_due = self.delta.is_full() || self.is_careful(self.counted);
         Some(if is_due { now } else { since + self.owner.config.slice_interval() })
     }
 
@@ -180,7 +186,7 @@ impl<'a> Tenure<'a> {
     async fn take_all(&mut self, first: Stored) -> anyhow::Result<()> {
         self.take(first).await?;
         for _ in 1..AT_ONCE {
-            if self.delta.is_full() || self.suspicion.is_careful() {
+            if self.delta.is_full() || self.is_careful(self.counted) {
                 break;
             }
             match self.inbox.ready() {
@@ -192,16 +198,28 @@ impl<'a> Tenure<'a> {
         Ok(())
     }
 
+    fn is_careful(&self, sequence: u64) -> bool {
+        self.suspicion.as_ref().is_some_and(|suspicion| suspicion.is_careful(sequence))
+    }
+
     async fn take(&mut self, message: Stored) -> anyhow::Result<()> {
         let sequence = message.sequence;
-        if self.suspicion.convicts(sequence) {
+        let kept = suspicion::Kept::of(&self.owner.ctx.bus, self.owner.partition);
+        let suspicion = match self.suspicion.take() {
+            Some(suspicion) => suspicion,
+            None => kept.begin(self.committed, self.stored).await?,
+        };
+        if suspicion.convicts(sequence) {
             self.reject(&message, "counting it crashed the worker three times", suspicion::CRASHES).await?;
-        } else if self.suspicion.is_careful() {
-            let kept = suspicion::Kept::of(&self.owner.ctx.bus, self.owner.partition);
-            self.suspicion = kept.put(std::mem::take(&mut self.suspicion).mark(sequence)).await?;
-            self.count(message).await?;
-            self.suspicion = kept.put(std::mem::take(&mut self.suspicion).clear()).await?;
+            self.suspicion = Some(suspicion);
+        } else if suspicion.is_careful(sequence) {
+            let marked = kept.put(suspicion.mark(sequence)).await?;
+            let counted = self.count(message).await;
+            // An error is no crash: only what ends the process leaves the mark.
+            self.suspicion = Some(kept.put(marked.clear()).await?);
+            counted?;
         } else {
+            self.suspicion = Some(suspicion);
             self.count(message).await?;
         }
         self.counted = sequence;
@@ -262,6 +280,10 @@ impl<'a> Tenure<'a> {
                 warn!(partition = %self.owner.partition, reason, "a slice could not be published; trying again");
                 self.unanswered = Some(slice);
             }
+            Commit::Full => {
+                self.make_room().await;
+                self.unanswered = Some(slice);
+            }
             Commit::Overtaken => return Ok(Some(End::ReadAgain)),
             Commit::Fenced { epoch } => {
                 info!(partition = %self.owner.partition, lease.epoch = self.lease.epoch(), newer.epoch = epoch, "fenced: another owner has the partition");
@@ -290,6 +312,7 @@ impl<'a> Tenure<'a> {
         self.owner.state.apply(slice, self.owner.ctx.clock.now_ms() / 1000)?;
         self.committed = slice.through;
         self.since = None;
+        self.kept_slices = self.owner.config.slice_retention();
         self.to_checkpoint.note(span);
         let due = self.owner.ctx.clock.now() + self.owner.config.checkpoint_interval();
         self.checkpoint_at.get_or_insert(due);
@@ -306,6 +329,14 @@ impl<'a> Tenure<'a> {
         Ok(kept)
     }
 
+    /// The stream of slices is full: those that the windows do not need go first, and then all that a checkpoint covers.
+    async fn make_room(&mut self) {
+        let windows = Duration::from_secs(windows::LONGEST_S);
+        self.kept_slices = if self.kept_slices > windows { windows } else { Duration::ZERO };
+        warn!(partition = %self.owner.partition, kept_s = self.kept_slices.as_secs(), "the stream of slices is full; older ones are removed before their time");
+        self.forget().await;
+    }
+
     /// Removes what the checkpoint covers. What fails is done a minute later.
     async fn forget(&mut self) {
         self.forget_at = self.owner.ctx.clock.now() + retention::EVERY;
@@ -313,12 +344,24 @@ impl<'a> Tenure<'a> {
         let covered = self.snapshots.covered();
         let telemetry = subject::tel(self.owner.partition);
         let slices = subject::slice(self.owner.partition);
-        let kept = self.owner.config.slice_retention();
-        let forgotten = [
-            retention::forget(bus, STREAM, &telemetry, now_ms, retention::TELEMETRY, covered.telemetry).await,
-            retention::forget(bus, ledger::STREAM, &slices, now_ms, kept, covered.slices).await,
-        ];
-        for error in forgotten.into_iter().filter_map(Result::err) {
+        let forgetting = async {
+            let none = Ok(());
+            // The last slice stays: the next one names its sequence.
+            let covered_slices = covered.slices.saturating_sub(1);
+            let forgotten = [
+                retention::forget(bus, STREAM, &telemetry, now_ms, retention::TELEMETRY, covered.telemetry)
+                    .await,
+                retention::forget(bus, ledger::STREAM, &slices, now_ms, self.kept_slices, covered_slices)
+                    .await,
+            ];
+            forgotten.into_iter().fold(none, Result::and)
+        };
+        let forgotten = tokio::select! {
+            forgotten = forgetting => forgotten,
+            () = self.owner.ctx.tasks.cancelled() => return,
+            _ = self.lease.lost() => return,
+        };
+        if let Err(error) = forgotten {
             warn!(partition = %self.owner.partition, error = %error, "what is checkpointed could not be removed; trying again in a minute");
         }
     }
@@ -339,11 +382,18 @@ impl<'a> Tenure<'a> {
     /// The telemetry stream was made anew or lost its end. What was counted of it stands.
     async fn stream_replaced(&mut self, error: &FollowError) -> anyhow::Result<End> {
         warn!(partition = %self.owner.partition, error = %error, "the telemetry stream is another one now");
+        if let FollowError::Refused { .. } = error {
+            anyhow::bail!("reading telemetry: {error}");
+        }
         while self.since.is_some() {
             if let Some(end) = self.commit().await? {
                 return Ok(end);
             }
-            self.owner.ctx.clock.sleep(TRY_AGAIN).await;
+            tokio::select! {
+                () = self.owner.ctx.clock.sleep(TRY_AGAIN) => {}
+                () = self.owner.ctx.tasks.cancelled() => return Ok(End::Over),
+                _ = self.lease.lost() => return Ok(End::Over),
+            }
         }
         Ok(End::ReadAgain)
     }

@@ -21,6 +21,8 @@ pub struct Recovered {
     pub stream: u64,
     /// The last sequence of the telemetry stream that is in a slice.
     pub through: u64,
+    /// The last sequence of the partition that was stored.
+    pub stored: u64,
     /// Slices that no checkpoint covers.
     pub slices_read: u64,
 }
@@ -31,19 +33,28 @@ pub struct Recovered {
 /// The bus is away, or what is there cannot be read.
 pub async fn recover(owner: &Owner, epoch: u64) -> anyhow::Result<Option<Recovered>> {
     let bus = &owner.ctx.bus;
-    let Some((snapshots, totals)) = Snapshots::claim(bus, owner.partition, epoch).await? else {
+    let Some((mut snapshots, totals)) = Snapshots::claim(bus, owner.partition, epoch).await? else {
         return Ok(None);
     };
     fault::point("recover.claimed");
     let generation = owner.state.replace(totals);
     let covered = snapshots.covered().slices;
-    let mut ledger = Ledger::at(bus, owner.partition, covered);
+    let mut ledger = Ledger::open(bus, owner.partition, covered).await?;
     let slices_read = read_slices(owner, &mut ledger).await?;
     let (stream, through) = begin(owner).await?;
-    owner.state.ready(readiness(owner, stream, through).await?);
+    if owner.state.totals(|totals| totals.stream()) != stream {
+        snapshots.covers_no_telemetry();
+    }
+    let stored =
+        bus.last_message(STREAM, &subject::tel(owner.partition)).await?.map_or(0, |last| last.sequence);
+    owner.state.ready(if stored > through {
+        Readiness::At { stream, sequence: stored }
+    } else {
+        Readiness::Ready
+    });
     info!(partition = %owner.partition, lease.epoch = epoch, through, slices = slices_read, "took over a partition");
     read_windows(owner, generation, covered);
-    Ok(Some(Recovered { ledger, snapshots, stream, through, slices_read }))
+    Ok(Some(Recovered { ledger, snapshots, stream, through, stored, slices_read }))
 }
 
 async fn read_slices(owner: &Owner, ledger: &mut Ledger) -> anyhow::Result<u64> {
@@ -77,12 +88,6 @@ async fn begin(owner: &Owner) -> anyhow::Result<(u64, u64)> {
         return Ok((owner.ctx.clock.now_ms().max(known + 1), info.last_sequence));
     }
     Ok((known, through))
-}
-
-async fn readiness(owner: &Owner, stream: u64, through: u64) -> anyhow::Result<Readiness> {
-    let last = owner.ctx.bus.last_message(STREAM, &subject::tel(owner.partition)).await?;
-    let sequence = last.map_or(0, |last| last.sequence);
-    Ok(if sequence > through { Readiness::At { stream, sequence } } else { Readiness::Ready })
 }
 
 /// Folds the last hour's slices up to `through`, which the checkpoint covers, into the windows. It goes on beside the work: totals do not wait for it.

@@ -75,6 +75,11 @@ impl Snapshots {
         Ok(true)
     }
 
+    /// Notes that the sequences of the last checkpoint are those of another stream.
+    pub fn covers_no_telemetry(&mut self) {
+        self.covered.telemetry = 0;
+    }
+
     /// What the last checkpoint covers.
     #[must_use]
     pub fn covered(&self) -> Covered {

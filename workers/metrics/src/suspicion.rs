@@ -1,8 +1,8 @@
 //! Finds the message that crashes the worker, so that it can be passed over.
 //!
-//! Telemetry has no acks, so the server does not count deliveries. What is kept instead, a partition: where the owner began and how often in a row it began
-//! there. An owner that begins at the same place for the third time goes on carefully, one message a slice, and marks each before it
-//! counts it. A mark that is found again by a successor is a crash of that message; the third one convicts it. An owner that is killed for other reasons loses nothing but speed.
+//! Telemetry has no acks, so the server does not count deliveries. What is kept instead, a partition: where the owner began to count and how often in a row one
+//! began there. An owner that begins at the same place for the third time goes on carefully through what is stored by then, one message a slice, and marks each
+//! before it counts it. A mark that is found again by a successor is a crash of that message; the third one convicts it. An owner that is killed for other reasons loses nothing but speed.
 
 use keelson_kit::bus::Bus;
 use keelson_kit::kv::{Kv, KvError};
@@ -29,25 +29,28 @@ pub struct Suspicion {
     crashes: u32,
     /// The message to pass over.
     convicted: Option<u64>,
+    /// Care ends behind this message: what was stored when this owner began.
+    #[serde(skip)]
+    stored: u64,
 }
 
 impl Suspicion {
-    /// What is known once another owner begins after `through`.
+    /// What is known once another owner begins to count after `through`, with messages up to `stored` there.
     #[must_use]
-    pub fn begin(self, through: u64) -> Self {
+    pub fn begin(self, through: u64, stored: u64) -> Self {
         let starts = if self.through == through { self.starts.saturating_add(1) } else { 1 };
         let marked = self.marked.filter(|sequence| *sequence > through);
         let crashes = if marked.is_some() { self.crashes + 1 } else { 0 };
         let convicted = self.convicted.filter(|sequence| *sequence > through);
         let convicted = convicted.or(marked.filter(|_| crashes >= CRASHES));
         // A mark stays until its message is counted or another one is marked, so that crashes of one message add up.
-        Self { through, starts, marked, crashes, convicted }
+        Self { through, starts, marked, crashes, convicted, stored }
     }
 
-    /// Whether to go on one message a slice.
+    /// Whether the message is counted alone and marked before.
     #[must_use]
-    pub fn is_careful(&self) -> bool {
-        self.starts > STARTS_BEFORE_CARE || self.marked.is_some()
+    pub fn is_careful(&self, sequence: u64) -> bool {
+        sequence <= self.stored && (self.starts > STARTS_BEFORE_CARE || self.marked.is_some())
     }
 
     /// Whether the message is passed over.
@@ -83,14 +86,14 @@ impl Kept {
         Self { bucket: bus.kv(BUCKET), key: format!("metrics.suspicion.{partition}") }
     }
 
-    /// Notes that another owner begins after `through`.
+    /// Notes that another owner begins to count after `through`, with messages up to `stored` there.
     ///
     /// # Errors
     /// The bus is away, or refuses.
-    pub async fn begin(&self, through: u64) -> Result<Suspicion, KvError> {
+    pub async fn begin(&self, through: u64, stored: u64) -> Result<Suspicion, KvError> {
         let kept =
             self.bucket.get::<Suspicion>(&self.key).await?.map(|entry| entry.value).unwrap_or_default();
-        self.put(kept.begin(through)).await
+        self.put(kept.begin(through, stored)).await
     }
 
     /// Keeps what is known now.
@@ -112,14 +115,14 @@ mod tests {
     fn run(last: u64, poison: u64) -> (Option<u64>, u32) {
         let (mut kept, mut committed, mut crashes) = (Suspicion::default(), 0, 0);
         loop {
-            kept = kept.begin(committed);
+            kept = kept.begin(committed, last);
             let mut counted = committed;
             while counted < last {
                 let next = counted + 1;
                 if kept.convicts(next) {
                     return (Some(next), crashes);
                 }
-                let careful = kept.is_careful();
+                let careful = kept.is_careful(next);
                 if careful {
                     kept = kept.mark(next);
                 }
@@ -156,19 +159,20 @@ mod tests {
     fn an_owner_that_is_killed_between_messages_convicts_nobody() {
         let mut kept = Suspicion::default();
         for _ in 0..50 {
-            kept = kept.begin(7);
+            kept = kept.begin(7, 9);
             kept = kept.mark(8).clear();
         }
-        assert!(kept.is_careful() && !kept.convicts(8));
+        assert!(kept.is_careful(9) && !kept.convicts(8));
+        assert!(!kept.is_careful(10), "what is stored later is counted at full speed");
     }
 
     #[test]
     fn progress_forgets_what_was_suspected() {
         let mut kept = Suspicion::default();
         for _ in 0..2 {
-            kept = kept.begin(7).mark(8);
+            kept = kept.begin(7, 9).mark(8);
         }
-        let later = kept.begin(20);
-        assert_eq!(later, Suspicion { through: 20, starts: 1, ..Suspicion::default() });
+        let later = kept.begin(20, 30);
+        assert_eq!(later, Suspicion { through: 20, starts: 1, stored: 30, ..Suspicion::default() });
     }
 }

@@ -15,6 +15,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 const SERIES_PER_CHUNK: usize = 64;
 /// Instances a checkpoint chunk. At the worst one takes some 18 kB (64 long mountpoints).
 const INSTANCES_PER_CHUNK: usize = 16;
+/// An instance that has told nothing for an hour makes room for a new one.
+const STALE_AFTER_MS: u64 = 3_600_000;
 /// Folded names that are kept, a service.
 const FOLDED_NAMES: usize = 10;
 
@@ -212,10 +214,12 @@ impl Known<'_> {
         self.0.is_some_and(|service| service.db.places.contains_key(series))
     }
 
-    /// Instances with a reading.
+    /// Instances with a reading that is not stale at `now_ms`: the place of a stale one is given to the next new instance.
     #[must_use]
-    pub fn instances(&self) -> usize {
-        self.0.map_or(0, |service| service.totals.hosts.len())
+    pub fn instances(&self, now_ms: u64) -> usize {
+        let fresh =
+            |service: &Service| service.totals.hosts.iter().filter(|host| !is_stale(host, now_ms)).count();
+        self.0.map_or(0, fresh)
     }
 
     /// Whether the instance has a reading.
@@ -351,9 +355,15 @@ fn piece<T: Clone>(all: &[T], at: usize, size: usize) -> Vec<T> {
     all.iter().skip(at * size).take(size).cloned().collect()
 }
 
-/// Keeps the newest reading of an instance; answers its place.
+/// Whether an instance has told nothing for so long that it may be gone for good.
+fn is_stale(host: &InstanceReading, now_ms: u64) -> bool {
+    host.reading.ts.saturating_add(STALE_AFTER_MS) < now_ms
+}
+
+/// Keeps the newest reading of an instance, in its own place or in that of a stale one; answers the place.
 pub(crate) fn keep_newest(hosts: &mut Vec<InstanceReading>, host: &InstanceReading) -> usize {
-    let Some(at) = hosts.iter().position(|kept| kept.instance == host.instance) else {
+    let own = hosts.iter().position(|kept| kept.instance == host.instance);
+    let Some(at) = own.or_else(|| hosts.iter().position(|kept| is_stale(kept, host.reading.ts))) else {
         hosts.push(host.clone());
         return hosts.len() - 1;
     };
@@ -445,5 +455,20 @@ mod tests {
         assert_eq!(restored.known("content").http_series(), 151);
         assert!(restored.chunks().iter().all(Option::is_none), "what was restored is kept already");
         assert_eq!(restored.parts, totals.parts);
+    }
+
+    #[test]
+    fn a_new_instance_takes_the_place_of_one_that_is_gone() {
+        let host = |instance: &str, ts| InstanceReading {
+            instance: instance.into(),
+            reading: keelson_schemas::telemetry::HostReading { ts, ..Default::default() },
+        };
+        let mut hosts = Vec::new();
+        for (instance, ts, place) in
+            [("a", 1, 0), ("b", 2, 1), ("c", STALE_AFTER_MS + 2, 0), ("b", STALE_AFTER_MS, 1)]
+        {
+            assert_eq!(keep_newest(&mut hosts, &host(instance, ts)), place, "{instance}");
+        }
+        assert_eq!(hosts.iter().map(|host| host.instance.as_str()).collect::<Vec<_>>(), ["c", "b"]);
     }
 }

@@ -13,8 +13,8 @@ use crate::totals::{add_call, add_request, db_total, http_total, keep_newest};
 
 /// The longest window in seconds: what lies further back is in the totals only.
 pub const LONGEST_S: u64 = 3600;
-/// How far ahead of the clock cells are kept, in seconds: the most that the ingress lets a sample be ahead, and a little for its clock.
-const AHEAD_S: u64 = 330;
+/// How far ahead of the clock cells are kept, in seconds: the most that a sample may be ahead, and a little for the clocks.
+const AHEAD_S: u64 = 420;
 
 /// The windows of one partition.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 //! The bus is a list of batches and a list of slices that takes a slice only behind the one it expects, as JetStream does. Two owners work at the same time, each
 //! believing that it is the only one, so nothing here depends on a lease.
 
+#![allow(clippy::expect_used)]
+
 use keelson_metrics::delta::{Bounds, Delta};
 use keelson_metrics::totals::Totals;
 use keelson_schemas::slice::Slice;

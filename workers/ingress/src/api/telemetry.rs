@@ -39,7 +39,7 @@ struct Accepted {
 /// `Content-Encoding` may be gzip or zstd.
 #[utoipa::path(post, path = "/api/telemetry", tag = "telemetry",
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
-    request_body(description = "At most 8 MiB and 50,000 samples", content((Body = "application/json"), (Body = "application/msgpack"))),
+    request_body(description = "At most 8 MiB and 20,000 samples", content((Body = "application/json"), (Body = "application/msgpack"))),
     responses(
         (status = 202, body = Accepted, description = "Stored"),
         (status = 400, body = Problem, content_type = "application/problem+json", description = "Malformed"),

@@ -1,11 +1,14 @@
 //! `POST /v1/traces`: OTLP/HTTP, at the path where every OpenTelemetry SDK sends it.
 
+use std::collections::HashMap;
+
 use axum::extract::{Extension, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::middleware::Next;
 use axum::response::Response;
 use keelson_schemas::id;
+use keelson_schemas::telemetry::Batch;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -70,18 +73,21 @@ fn convert(body: &[u8], encoding: Encoding, now_ms: u64) -> Result<Converted, Pr
 }
 
 /// SDKs send no Idempotency-Key; span ids make a body unique, so its hash stands in for one.
-fn parts(
-    batches: Vec<keelson_schemas::telemetry::Batch>,
-    caller: &Caller,
-    body: &[u8],
-) -> Result<Vec<Part>, Problem> {
+fn parts(batches: Vec<Batch>, caller: &Caller, body: &[u8]) -> Result<Vec<Part>, Problem> {
     if batches.len() > MAX_PARTS {
         let detail = format!("a request may have {MAX_PARTS} services and instances: send it in parts");
         return Err(Problem::new(Kind::TooLarge, detail));
     }
     let body = id::body_hash(body);
-    let id = |part: usize| id::derive("otlp", &[&caller.principal, &body, &part.to_string()]);
-    Ok(batches.into_iter().enumerate().map(|(i, batch)| Part { batch, id: id(i) }).collect())
+    let mut seen = HashMap::<(String, String), usize>::new();
+    let parts = batches.into_iter().map(|batch| {
+        // By name and not by place: which parts there are may differ when the body comes again later.
+        let nth = seen.entry((batch.service.clone(), batch.instance.clone())).or_default();
+        *nth += 1;
+        let named = [&caller.principal, &body, &batch.service, &batch.instance, &nth.to_string()];
+        Part { id: id::derive("otlp", &named.map(|part: &String| part.as_str())), batch }
+    });
+    Ok(parts.collect())
 }
 
 fn encoding(headers: &HeaderMap) -> Option<Encoding> {

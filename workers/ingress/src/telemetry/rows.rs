@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use keelson_schemas::limits::{MAX_AHEAD_MS, MAX_METHOD_BYTES, MAX_SERVICE_BYTES};
 use keelson_schemas::telemetry::{
-    Batch, BatchBuilder, Columns, HostReading, Invalid, check_db, check_host, check_http, duration, name,
+    Batch, BatchBuilder, Columns, HostReading, Invalid, check_db, check_host, check_http, duration,
+    host_readings, name,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -165,6 +166,7 @@ fn add_db(builder: &mut BatchBuilder, clock: Clock, rows: &[DbRow<'_>]) -> Resul
 }
 
 fn add_hosts(builder: &mut BatchBuilder, clock: Clock, readings: Vec<HostReading>) -> Result<(), Invalid> {
+    host_readings(readings.len())?;
     for (i, mut reading) in readings.into_iter().enumerate() {
         reading.ts =
             clock.time_of(Some(reading.ts).filter(|ts| *ts > 0)).map_err(|error| error.at("host", i))?;

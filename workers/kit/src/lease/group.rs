@@ -130,6 +130,7 @@ impl Group {
 
     async fn run(mut self, tasks: Tasks) {
         let mut watch = self.watch();
+        let mut tick_at = self.clock.now() + TICK;
         while !tasks.is_cancelled() {
             tokio::select! {
                 () = tasks.cancelled() => {}
@@ -142,7 +143,11 @@ impl Group {
                     }
                 },
                 Some(done) = self.io.next() => self.done(done),
-                () = self.clock.sleep(TICK) => self.tick(),
+                // A moment, not a duration: changes by others must not put off one's own renewals.
+                () = self.clock.sleep_until(tick_at) => {
+                    self.tick();
+                    tick_at = self.clock.now() + TICK;
+                }
             }
             self.tell_holders();
         }

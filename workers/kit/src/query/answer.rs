@@ -28,6 +28,8 @@ use crate::trace;
 
 /// Questions that one endpoint works on at once; more wait in the subscription.
 const AT_ONCE: usize = 64;
+/// The same for what only an owner answers: that is large, and the same question may come again while it is answered.
+const AT_ONCE_EXCLUSIVE: usize = 1;
 
 /// An answer as it will be sent; None is silence.
 type Answered = Result<Option<Bytes>, Refusal>;
@@ -183,7 +185,8 @@ impl Desk {
     }
 
     async fn serve(&self, mut endpoint: Endpoint, tasks: &Tasks) -> anyhow::Result<()> {
-        let room = Arc::new(Semaphore::new(AT_ONCE));
+        let at_once = if self.entry.exclusive { AT_ONCE_EXCLUSIVE } else { AT_ONCE };
+        let room = Arc::new(Semaphore::new(at_once));
         let mut working = JoinSet::new();
         loop {
             let permit = room.clone().acquire_owned().await?;

@@ -18,7 +18,7 @@ use crate::bus::Bus;
 use crate::incoming::Headers;
 use crate::trace;
 
-/// How long after a question to an owner that nobody answered it is put again.
+/// How long after a question to an owner that nobody answered it is put again; twice as long each time, since the owner may be there and slow.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Why a question was not answered.
@@ -130,7 +130,7 @@ async fn exchange(
     bus: &Bus,
     subject: &str,
     question: Bytes,
-    again: Option<Duration>,
+    mut again: Option<Duration>,
 ) -> Result<Bytes, AskError> {
     let client = bus.client();
     let inbox = client.new_inbox();
@@ -144,7 +144,7 @@ async fn exchange(
         let silence = tokio::time::sleep(again.unwrap_or(Duration::MAX));
         tokio::select! {
             answer = &mut collected => return answer,
-            () = silence => {}
+            () = silence => again = again.map(|wait| wait * 2),
         }
         if begun.load(Ordering::Relaxed) {
             return collected.await;
