@@ -25,6 +25,8 @@ crash: ## The long crash test: hundreds of seeded rounds of kill -9
 bench: ## The figures, as ratios measured in one run
 	@compose/tools/setup tests
 	$(CARGO) run --release --locked --package keelson-tests --bin bench
+	$(CARGO) bench --locked --package keelson-metrics --bench fold
+	$(CARGO) test --release --locked --package keelson-kit --test throughput -- --ignored --nocapture
 
 check: ## Format, lints and documentation, warnings denied; licences and advisories where cargo-deny is installed
 	$(CARGO) fmt --all --check
