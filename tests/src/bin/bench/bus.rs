@@ -16,8 +16,8 @@ use keelson_tests::process::Process;
 
 use crate::samples::{self, BATCH};
 
-/// Twenty million samples.
-const MESSAGES: usize = 40_000;
+/// Forty million samples: some four seconds of work, so that the start of the process, which has its own row, weighs little.
+const MESSAGES: usize = 80_000;
 /// Publishes whose acknowledgement is awaited at a time.
 const IN_FLIGHT: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -130,7 +130,7 @@ impl Group {
 
     async fn run(mut self, tasks: Tasks) {
         let mut watch = self.watch();
-        let mut tick_at = self.clock.now() + TICK;
+        let mut tick_at = self.clock.now();
         while !tasks.is_cancelled() {
             tokio::select! {
                 () = tasks.cancelled() => {}
