@@ -1,4 +1,5 @@
 //! keelson-schemas
+pub mod alerting;
 pub mod codec;
 pub mod dead_letter;
 pub mod envelope;

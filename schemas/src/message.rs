@@ -56,6 +56,19 @@ impl MessageType {
 /// Every message that crosses the bus. A new message is a type with [`Message`] and one line here;
 /// `UPDATE_FIXTURES=1 cargo test -p keelson-schemas` then writes its fixture and its schema.
 pub const ALL: &[MessageType] = &[
+    MessageType::of::<crate::alerting::Alerts>(),
+    MessageType::of::<crate::alerting::Backtest>(),
+    MessageType::of::<crate::alerting::BacktestReport>(),
+    MessageType::of::<crate::alerting::ExpireSilence>(),
+    MessageType::of::<crate::alerting::Groups>(),
+    MessageType::of::<crate::alerting::Notify>(),
+    MessageType::of::<crate::alerting::ReloadRules>(),
+    MessageType::of::<crate::alerting::Rules>(),
+    MessageType::of::<crate::alerting::SetSilence>(),
+    MessageType::of::<crate::alerting::Signals>(),
+    MessageType::of::<crate::alerting::Silence>(),
+    MessageType::of::<crate::alerting::Silences>(),
+    MessageType::of::<crate::alerting::Transition>(),
     MessageType::of::<crate::dead_letter::DeadLetter>(),
     MessageType::of::<crate::dead_letter::DeadLetters>(),
     MessageType::of::<crate::dead_letter::ListDeadLetters>(),
