@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use keelson_kit::bus::{Bus, BusOptions};
 use keelson_kit::bus_admin::{self, Change, Permission};
 use keelson_kit::clock::Clock;
-use keelson_kit::config::{Config, CoreConfig};
+use keelson_kit::config::{Config, ConfigSource, CoreConfig};
 use keelson_kit::node::NodeId;
 use keelson_kit::otel::Telemetry;
 use keelson_kit::role::{AnyRole, Context};
@@ -16,6 +16,7 @@ use keelson_kit::tasks::{Drained, Tasks};
 use tracing::warn;
 
 use crate::output::Exit;
+use crate::roles::ROLES;
 
 /// Roles, and what they stand on.
 pub struct Process {
@@ -54,8 +55,10 @@ impl Process {
         let clock = Clock::system();
         let bus = Bus::connect(bus_options(core, url, "keelson")).await?;
         prepare(&bus).await?;
-        let context =
-            Context { bus, tasks: Tasks::new(clock.clone()), clock, node, core: Arc::new(core.clone()) };
+        let tasks = Tasks::new(clock.clone());
+        let source = ConfigSource::new(ROLES, config.inputs().clone());
+        source.listen(&tasks)?;
+        let context = Context { bus, tasks, clock, node, core: Arc::new(core.clone()), config: source };
         Ok(Self { config, context, telemetry })
     }
 

@@ -6,6 +6,7 @@
 mod core;
 mod secret;
 pub mod section;
+mod source;
 mod token;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use toml::{Table, Value};
 
 pub use self::core::{AuthConfig, CoreConfig, HttpConfig, LogConfig, LogFormat, NatsConfig, OtelConfig};
 pub use self::secret::{REDACTED, Secret};
+pub use self::source::ConfigSource;
 pub use self::token::{Scope, Token, TokenHash};
 use crate::role::AnyRole;
 
@@ -148,6 +150,7 @@ pub struct Config {
     pub core: CoreConfig,
     sections: BTreeMap<&'static str, Table>,
     settings: Vec<Setting>,
+    inputs: Inputs,
 }
 
 impl Config {
@@ -160,12 +163,17 @@ impl Config {
         layers.read_file(inputs);
         layers.read_env(inputs);
         layers.read_flags(inputs);
-        layers.check()
+        layers.check(inputs)
     }
 
     /// The section of a role, for [`AnyRole::launch`].
     pub fn section(&self, role: &str) -> Table {
         self.sections.get(role).cloned().unwrap_or_default()
+    }
+
+    /// What it was read from.
+    pub fn inputs(&self) -> &Inputs {
+        &self.inputs
     }
 
     /// Every key with its value and where it came from, for `keelson config show`.
@@ -245,7 +253,7 @@ impl Layers<'_> {
         self.roles.iter().copied().find(|role| role.name() == name)
     }
 
-    fn check(mut self) -> Result<Config, ConfigErrors> {
+    fn check(mut self, inputs: &Inputs) -> Result<Config, ConfigErrors> {
         let (sections, core_table) = self.split();
         let core = self.check_core(&core_table);
         for role in self.roles {
@@ -255,7 +263,7 @@ impl Layers<'_> {
         match core {
             Some(core) if self.errors.is_empty() => {
                 let settings = self.settings(&core_table, &sections);
-                Ok(Config { core, sections, settings })
+                Ok(Config { core, sections, settings, inputs: inputs.clone() })
             }
             _ => Err(ConfigErrors(self.with_origins())),
         }

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod fault;
 pub mod follow;
 pub mod incoming;
+pub mod journal;
 pub mod kv;
 pub mod lease;
 pub mod node;

@@ -37,6 +37,8 @@ pub struct Outgoing {
     pub body: Bytes,
     /// Stored only if this is the sequence of the subject's last message (0: it has none).
     pub expect_last_subject_sequence: Option<u64>,
+    /// The filter whose last message is meant by that, when it is more than the message's own subject.
+    pub expect_among: Option<String>,
     /// Further headers.
     pub headers: Vec<(String, String)>,
 }
@@ -56,6 +58,7 @@ impl Outgoing {
             content_type: codec::MSGPACK.to_owned(),
             body: body.into(),
             expect_last_subject_sequence: None,
+            expect_among: None,
             headers: Vec::new(),
         }
     }
@@ -74,6 +77,18 @@ impl Outgoing {
     pub fn expecting(mut self, sequence: u64) -> Self {
         self.expect_last_subject_sequence = Some(sequence);
         self
+    }
+
+    /// The same message, stored only if `sequence` is that of the last message on any subject of `filter`, to which its own belongs. So
+    /// messages on several subjects have one order, and one writer at a time.
+    #[must_use]
+    pub fn expecting_among(mut self, filter: &str, sequence: u64) -> Self {
+        self.expect_among = Some(filter.to_owned());
+        self.expecting(sequence)
+    }
+
+    fn expected_subject(&self) -> &str {
+        self.expect_among.as_deref().unwrap_or(&self.subject)
     }
 
     /// The same message with one more header.
@@ -197,7 +212,7 @@ impl Bus {
             Err(error @ (PublishError::WrongLastSequence { .. } | PublishError::Unavailable(_))) => error,
             done => return done,
         };
-        let last = self.last_message(stream, &outgoing.subject).await;
+        let last = self.last_message(stream, outgoing.expected_subject()).await;
         let last = last.map_err(|unread| PublishError::Unavailable(unread.to_string()))?;
         match last.filter(|last| last.headers.message_id() == Some(&outgoing.id)) {
             Some(own) => Ok(Receipt { stream: stream.to_owned(), sequence: own.sequence, duplicate: true }),
@@ -225,6 +240,9 @@ impl Bus {
         }
         if let Some(sequence) = expected {
             insert(&mut headers, "Nats-Expected-Last-Subject-Sequence", &sequence.to_string())?;
+        }
+        if let Some(filter) = &outgoing.expect_among {
+            insert(&mut headers, "Nats-Expected-Last-Subject-Sequence-Subject", filter)?;
         }
         Ok(headers)
     }
@@ -291,7 +309,7 @@ fn refused(error: ServerError, outgoing: &Outgoing) -> PublishError {
     let reason = error.description;
     match error.err_code {
         10071 | 10164 => PublishError::WrongLastSequence {
-            subject: outgoing.subject.clone(),
+            subject: outgoing.expected_subject().to_owned(),
             expected: outgoing.expect_last_subject_sequence.unwrap_or_default(),
             reason,
         },

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bus::Bus;
 use crate::clock::Clock;
-use crate::config::{ConfigError, CoreConfig, section};
+use crate::config::{ConfigError, ConfigSource, CoreConfig, section};
 use crate::node::NodeId;
 use crate::tasks::Tasks;
 
@@ -52,6 +52,8 @@ pub struct Context {
     pub node: NodeId,
     /// What concerns more than one role: where HTTP listens, who may do what, where data lies.
     pub core: Arc<CoreConfig>,
+    /// Where the configuration can be read again.
+    pub config: ConfigSource,
 }
 
 /// A [`Role`] without its types, so that roles can stand in one list:

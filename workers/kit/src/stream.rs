@@ -59,6 +59,11 @@ struct MessageResponse {
 }
 
 #[derive(Deserialize)]
+struct ConsumerInfo {
+    num_pending: u64,
+}
+
+#[derive(Deserialize)]
 struct PurgeResponse {
     purged: u64,
 }
@@ -74,6 +79,12 @@ impl Bus {
             messages: info.state.messages,
             bytes: info.state.bytes,
         })
+    }
+
+    /// How many messages wait on a stream that a durable consumer has not been given yet.
+    pub async fn consumer_pending(&self, stream: &str, consumer: &str) -> Result<u64, ApiError> {
+        let info: ConsumerInfo = self.api(&format!("CONSUMER.INFO.{stream}.{consumer}"), &json!({})).await?;
+        Ok(info.num_pending)
     }
 
     /// The newest message on a subject. Answered by the stream's leader, so it never is a former one.

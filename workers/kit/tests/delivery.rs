@@ -55,6 +55,26 @@ async fn an_unexpected_last_sequence_and_a_subject_without_stream_have_types() {
 }
 
 #[tokio::test]
+async fn messages_on_several_subjects_have_one_writer_at_a_time() {
+    const AMONG: &str = "keelson.evt.alerting.*";
+    let (_server, bus) = prepared().await;
+    bus.publish(&outgoing("keelson.evt.cdn.purged", "a")).await.unwrap();
+    let fired = outgoing("keelson.evt.alerting.fired", "b").expecting_among(AMONG, 0);
+    let first = bus.publish(&fired).await.unwrap();
+    bus.publish(&outgoing("keelson.evt.cdn.purged", "c")).await.unwrap();
+
+    let stale = outgoing("keelson.evt.alerting.resolved", "d").expecting_among(AMONG, 0);
+    let refused = bus.publish(&stale).await.unwrap_err();
+    assert!(matches!(refused, PublishError::WrongLastSequence { .. }), "{refused}");
+    let next = outgoing("keelson.evt.alerting.resolved", "e").expecting_among(AMONG, first.sequence);
+    let second = bus.publish(&next).await.unwrap();
+    let again = bus.publish_or_find("EVENTS", &next, SOON).await.unwrap();
+    assert_eq!((again.sequence, again.duplicate), (second.sequence, true), "its answer was lost");
+    let last = bus.last_message("EVENTS", AMONG).await.unwrap().unwrap();
+    assert_eq!((last.sequence, last.subject()), (second.sequence, "keelson.evt.alerting.resolved"));
+}
+
+#[tokio::test]
 async fn publishing_while_the_server_is_away_fails_at_once_and_works_again_after() {
     let (mut server, bus) = prepared().await;
     server.kill();

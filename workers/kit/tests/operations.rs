@@ -78,6 +78,7 @@ fn context(bus: &Bus) -> Context {
         clock,
         node: NodeId::ephemeral(),
         core: Arc::new(CoreConfig::default()),
+        config: keelson_kit::config::ConfigSource::default(),
     }
 }
 

@@ -54,7 +54,14 @@ impl Fixture {
         let addr = core.http.addr;
         let node = NodeId::ephemeral();
         let core = Arc::new(core);
-        let context = Context { bus: bus.clone(), clock, tasks: tasks.clone(), node, core };
+        let context = Context {
+            bus: bus.clone(),
+            clock,
+            tasks: tasks.clone(),
+            node,
+            core,
+            config: keelson_kit::config::ConfigSource::default(),
+        };
         Ingress::start(config, context.clone()).await.expect("the ingress starts");
         Self { server, bus, tasks, client: Client::new(), addr, context }
     }

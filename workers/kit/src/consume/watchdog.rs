@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use keelson_bus_config::ConsumerSpec;
-use serde::Deserialize;
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::bus::Bus;
@@ -15,19 +13,13 @@ const LOOK_AFTER: Duration = Duration::from_secs(30);
 /// Watches one subscription.
 pub(super) struct Watchdog {
     bus: Bus,
-    info: String,
+    spec: ConsumerSpec,
     next_look: Instant,
-}
-
-#[derive(Deserialize)]
-struct ConsumerInfo {
-    num_pending: u64,
 }
 
 impl Watchdog {
     pub(super) fn new(bus: &Bus, spec: &ConsumerSpec) -> Self {
-        let info = format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name);
-        Self { bus: bus.clone(), info, next_look: Instant::now() + LOOK_AFTER }
+        Self { bus: bus.clone(), spec: spec.clone(), next_look: Instant::now() + LOOK_AFTER }
     }
 
     /// Something moved.
@@ -39,9 +31,9 @@ impl Watchdog {
     pub(super) async fn stalled(&mut self, handling: usize) -> String {
         loop {
             tokio::time::sleep_until(self.next_look).await;
-            let info = self.bus.api::<_, ConsumerInfo>(&self.info, &json!({})).await;
+            let waiting = self.bus.consumer_pending(&self.spec.stream, &self.spec.name).await;
             self.progress();
-            if let Some(reason) = info.ok().and_then(|info| verdict(info.num_pending, handling)) {
+            if let Some(reason) = waiting.ok().and_then(|waiting| verdict(waiting, handling)) {
                 return reason;
             }
         }

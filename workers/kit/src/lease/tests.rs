@@ -72,7 +72,14 @@ impl Replica {
 
 async fn context(url: &str, node: NodeId, tasks: Tasks) -> anyhow::Result<Context> {
     let bus = Bus::connect(crate::bus::BusOptions::new(url, "test")).await?;
-    Ok(Context { bus, clock: Clock::system(), tasks, node, core: Arc::new(CoreConfig::default()) })
+    Ok(Context {
+        bus,
+        clock: Clock::system(),
+        tasks,
+        node,
+        core: Arc::new(CoreConfig::default()),
+        config: crate::config::ConfigSource::default(),
+    })
 }
 
 async fn collect(ctx: Context, held: Held) {

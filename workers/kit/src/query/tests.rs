@@ -29,6 +29,7 @@ fn context(bus: &Bus) -> Context {
         clock,
         node: NodeId::ephemeral(),
         core: Arc::new(CoreConfig::default()),
+        config: crate::config::ConfigSource::default(),
     }
 }
 
