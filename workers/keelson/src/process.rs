@@ -96,13 +96,15 @@ impl Process {
     /// When signals cannot be listened to.
     pub async fn run(self) -> anyhow::Result<Ended> {
         let grace = self.config.core.shutdown_grace();
-        let drained = self.context.tasks.run_until_signal(grace).await?;
-        if let Drained::CutOff(_) = drained {
-            return Ok(Ended::CutOff);
-        }
-        self.context.bus.drain(grace).await;
-        self.telemetry.shutdown().await;
-        Ok(Ended::Drained)
+        let (bus, telemetry) = (self.context.bus, self.telemetry);
+        let last = async move {
+            bus.drain(grace).await;
+            telemetry.shutdown().await;
+        };
+        Ok(match self.context.tasks.run_until_signal(grace, last).await? {
+            Drained::Completely => Ended::Drained,
+            Drained::CutOff(_) => Ended::CutOff,
+        })
     }
 }
 

@@ -160,12 +160,16 @@ impl Tasks {
         Drained::CutOff(names)
     }
 
-    /// Runs until SIGTERM or SIGINT (or until the group is cancelled), then shuts down within `grace`. A second
-    /// signal cuts everything off at once.
+    /// Runs until SIGTERM or SIGINT (or until the group is cancelled), then shuts down within `grace`, and does what comes `last` when
+    /// every task has ended. A second signal cuts all of it off at once.
     ///
     /// # Errors
     /// When the signal handlers cannot be installed.
-    pub async fn run_until_signal(&self, grace: Duration) -> std::io::Result<Drained> {
+    pub async fn run_until_signal(
+        &self,
+        grace: Duration,
+        last: impl Future<Output = ()>,
+    ) -> std::io::Result<Drained> {
         use tokio::signal::unix::{SignalKind, signal};
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -177,12 +181,24 @@ impl Tasks {
         let second = async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        Ok(self.shutdown_or(grace, second).await)
+        Ok(self.shutdown_or(grace, last, second).await)
     }
 
-    async fn shutdown_or(&self, grace: Duration, second_signal: impl Future<Output = ()>) -> Drained {
+    async fn shutdown_or(
+        &self,
+        grace: Duration,
+        last: impl Future<Output = ()>,
+        second_signal: impl Future<Output = ()>,
+    ) -> Drained {
+        let drain = async {
+            let drained = self.shutdown(grace).await;
+            if drained == Drained::Completely {
+                last.await;
+            }
+            drained
+        };
         tokio::select! {
-            drained = self.shutdown(grace) => drained,
+            drained = drain => drained,
             () = second_signal => {
                 let names = self.health().into_iter().map(|task| task.name).collect();
                 self.shared.abort.cancel();
@@ -340,9 +356,17 @@ mod tests {
         tasks.spawn("stubborn", std::future::pending);
         let started = tokio::time::Instant::now();
         let second_signal = tokio::time::sleep(Duration::from_millis(200));
-        let drained = tasks.shutdown_or(GRACE, second_signal).await;
+        let drained = tasks.shutdown_or(GRACE, async {}, second_signal).await;
         assert_eq!(drained, Drained::CutOff(vec!["stubborn".into()]));
         assert!(started.elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_signal_cuts_off_what_comes_last_too() {
+        let tasks = Tasks::new(Clock::system());
+        let second_signal = tokio::time::sleep(Duration::from_millis(50));
+        let drained = tasks.shutdown_or(GRACE, std::future::pending(), second_signal).await;
+        assert_eq!(drained, Drained::CutOff(vec![]));
     }
 
     #[tokio::test(start_paused = true)]
