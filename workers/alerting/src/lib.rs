@@ -3,7 +3,13 @@
 //! Keeps: silences, and what each group of alerts was notified of.
 //! On failure: the next evaluator goes on after the last transition, the next notifier after the last notification that was recorded.
 
+pub mod backtest;
 pub mod config;
+pub mod evaluate;
+pub mod matcher;
+pub mod rule_tests;
+pub mod rules;
+pub mod signal;
 mod worker;
 
 pub use worker::Alerting;

@@ -1,0 +1,1 @@
+//! The signals that rules can look at.
