@@ -7,6 +7,7 @@ pub mod backtest;
 pub mod config;
 pub mod evaluate;
 pub mod matcher;
+pub mod notify;
 pub mod rule_tests;
 pub mod rules;
 pub mod signal;

@@ -1,0 +1,249 @@
+//! Who is told: receivers, the routes to them, and what keeps an alert from being notified.
+
+use std::collections::BTreeSet;
+
+use keelson_kit::config::{ConfigError, Secret};
+use serde::{Deserialize, Serialize};
+
+pub use super::span::Span;
+use crate::matcher::Matchers;
+
+/// All that the notifier goes by.
+#[derive(Clone, Debug)]
+pub struct NotifyConfig {
+    /// Where links in notifications lead: the address under which people reach Keelson.
+    pub external_url: String,
+    /// The root of the routing tree.
+    pub route: Route,
+    /// Who can be told.
+    pub receivers: Vec<Receiver>,
+    /// Alerts that keep others quiet.
+    pub inhibit: Vec<Inhibit>,
+    /// When an alert is held because it goes up and down.
+    pub flap: Flap,
+    /// How mail is sent.
+    pub smtp: Option<Smtp>,
+}
+
+/// A node of the routing tree, as Alertmanager has it: an alert goes down the first child that matches, and on to the next ones where that says `continue`;
+/// where no child matches, the node itself takes it. What a node leaves out it has from its parent.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// Who is told. At the root: all receivers.
+    pub receiver: Option<String>,
+    /// Alerts that agree in these labels are notified together; `"..."` stands for all labels. `["alertname", "service_name"]`
+    pub group_by: Option<Vec<String>>,
+    /// How long the first notification of a group waits for more. `"0s"`
+    pub group_wait: Option<Span>,
+    /// How long what changes later in a group is collected. `"30s"`
+    pub group_interval: Option<Span>,
+    /// After how long what still fires is notified again. `"4h"`
+    pub repeat_interval: Option<Span>,
+    /// All must match: `severity="critical"`. None at the root.
+    pub matchers: Vec<String>,
+    /// Whether routes after this one are looked at too.
+    #[serde(rename = "continue")]
+    pub goes_on: bool,
+    /// The children.
+    pub routes: Vec<Route>,
+}
+
+/// Somebody who is told, in one way or several.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receiver {
+    /// What routes call it.
+    pub name: String,
+    /// Posts Alertmanager's webhook payload here.
+    #[serde(default)]
+    pub webhook_url: Option<Secret>,
+    /// Sent to the webhook as a bearer token.
+    #[serde(default)]
+    pub webhook_token: Option<Secret>,
+    /// An incoming webhook of Slack.
+    #[serde(default)]
+    pub slack_webhook_url: Option<Secret>,
+    /// The integration key of a PagerDuty service (Events API v2).
+    #[serde(default)]
+    pub pagerduty_routing_key: Option<Secret>,
+    /// Where PagerDuty's events go, if not to PagerDuty.
+    #[serde(default)]
+    pub pagerduty_url: Option<String>,
+    /// Addresses that are written to; needs `[alerting.smtp]`.
+    #[serde(default)]
+    pub email_to: Vec<String>,
+    /// An Alertmanager that is kept informed of every alert routed here; silencing, grouping and notifying are then its own.
+    #[serde(default)]
+    pub alertmanager_url: Option<Secret>,
+    /// Whether it is told that an alert has resolved. true
+    #[serde(default = "yes")]
+    pub send_resolved: bool,
+}
+
+/// While an alert that matches `source` fires, those that match `target` and agree with it in `equal` are not notified.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Inhibit {
+    /// Matchers of the alert that inhibits.
+    pub source: Vec<String>,
+    /// Matchers of those that it inhibits.
+    pub target: Vec<String>,
+    /// The labels in which both must agree; one that both lack is equal.
+    pub equal: Vec<String>,
+}
+
+/// An alert that fired `fired` times within `within` is held until it has been steady, one way or the other, for `steady`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flap {
+    /// How often; 0 holds none. 5
+    pub fired: u32,
+    /// Within how long. `"30m"`
+    pub within: Span,
+    /// For how long. `"10m"`
+    pub steady: Span,
+}
+
+/// How mail is sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    /// `smtps://user:password@host`, or `smtp://user:password@host:587?tls=required` for STARTTLS; `smtp://host` is not encrypted.
+    pub url: Secret,
+    /// Who writes: `keelson@example.com`.
+    pub from: String,
+}
+
+impl Default for Flap {
+    fn default() -> Self {
+        Self { fired: 5, within: Span::seconds(30 * 60), steady: Span::seconds(10 * 60) }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The largest `fired` of [`Flap`].
+const MOST_FIRED: u32 = 100;
+
+impl NotifyConfig {
+    /// What types cannot say; keys are within the section `[alerting]`.
+    #[must_use]
+    pub fn errors(&self) -> Vec<ConfigError> {
+        let mut errors = Vec::new();
+        self.check_receivers(&mut errors);
+        self.check_route(&self.route, "route", &mut errors);
+        if !self.route.matchers.is_empty() {
+            errors.push(ConfigError::new(
+                "route.matchers",
+                "the root takes every alert: put matchers on routes below it",
+            ));
+        }
+        for (index, inhibit) in self.inhibit.iter().enumerate() {
+            inhibit.check(&format!("inhibit[{index}]"), &mut errors);
+        }
+        if self.flap.fired > MOST_FIRED {
+            errors.push(ConfigError::new(
+                "flap.fired",
+                format!("is {}, and must be at most {MOST_FIRED}", self.flap.fired),
+            ));
+        }
+        errors
+    }
+
+    fn check_receivers(&self, errors: &mut Vec<ConfigError>) {
+        let mut names = BTreeSet::new();
+        for (index, receiver) in self.receivers.iter().enumerate() {
+            let key = format!("receivers[{index}]");
+            if receiver.name.is_empty() || !names.insert(&receiver.name) {
+                let what = if receiver.name.is_empty() {
+                    "must not be empty"
+                } else {
+                    "is the name of another receiver too"
+                };
+                errors.push(ConfigError::new(format!("{key}.name"), format!("{:?} {what}", receiver.name)));
+            }
+            receiver.check(&key, self.smtp.is_some(), errors);
+        }
+    }
+
+    fn check_route(&self, route: &Route, key: &str, errors: &mut Vec<ConfigError>) {
+        if let Some(name) = &route.receiver
+            && !self.receivers.iter().any(|receiver| receiver.name == *name)
+        {
+            let known: Vec<_> = self.receivers.iter().map(|receiver| receiver.name.as_str()).collect();
+            let known = if known.is_empty() {
+                "there is none".to_owned()
+            } else {
+                format!("there are {}", known.join(", "))
+            };
+            errors.push(ConfigError::new(
+                format!("{key}.receiver"),
+                format!("no receiver is named {name:?}: {known}"),
+            ));
+        }
+        check_matchers(&route.matchers, &format!("{key}.matchers"), errors);
+        for (index, child) in route.routes.iter().enumerate() {
+            self.check_route(child, &format!("{key}.routes[{index}]"), errors);
+        }
+    }
+}
+
+impl Receiver {
+    fn check(&self, key: &str, has_smtp: bool, errors: &mut Vec<ConfigError>) {
+        let urls = [
+            ("webhook_url", self.webhook_url.as_ref().map(Secret::expose)),
+            ("slack_webhook_url", self.slack_webhook_url.as_ref().map(Secret::expose)),
+            ("pagerduty_url", self.pagerduty_url.as_deref()),
+            ("alertmanager_url", self.alertmanager_url.as_ref().map(Secret::expose)),
+        ];
+        for (name, url) in urls {
+            if url.is_some_and(|url| !is_http(url)) {
+                errors.push(ConfigError::new(
+                    format!("{key}.{name}"),
+                    "must be an address that begins with http:// or https://",
+                ));
+            }
+        }
+        if !self.email_to.is_empty() && !has_smtp {
+            errors.push(ConfigError::new(
+                format!("{key}.email_to"),
+                "mail needs [alerting.smtp] with url and from",
+            ));
+        }
+        if urls.iter().all(|(_, url)| url.is_none())
+            && self.pagerduty_routing_key.is_none()
+            && self.email_to.is_empty()
+        {
+            let ways = "webhook_url, slack_webhook_url, pagerduty_routing_key, email_to or alertmanager_url";
+            errors.push(ConfigError::new(
+                key,
+                format!("says no way of telling {:?}: give it {ways}", self.name),
+            ));
+        }
+    }
+}
+
+impl Inhibit {
+    fn check(&self, key: &str, errors: &mut Vec<ConfigError>) {
+        for (name, matchers) in [("source", &self.source), ("target", &self.target)] {
+            let key = format!("{key}.{name}");
+            if matchers.is_empty() {
+                errors.push(ConfigError::new(&key, "must have at least one matcher"));
+            }
+            check_matchers(matchers, &key, errors);
+        }
+    }
+}
+
+fn check_matchers(texts: &[String], key: &str, errors: &mut Vec<ConfigError>) {
+    for wrong in Matchers::parse(texts).err().unwrap_or_default() {
+        errors.push(ConfigError::new(format!("{key}[{}]", wrong.index), wrong.message));
+    }
+}
+
+fn is_http(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
