@@ -13,11 +13,10 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
+use crate::retry::{Backoff, Schedule};
 
-/// The first wait before a crashed task is started again; it doubles with every crash in a row.
-const FIRST_RESTART_AFTER: Duration = Duration::from_millis(100);
-/// The longest wait, kept under the five seconds within which work has to resume.
-const LONGEST_RESTART_AFTER: Duration = Duration::from_secs(3);
+/// The waits before a crashed task is started again; the longest is, jitter and all, under the five seconds within which work has to resume.
+const RESTARTS: Schedule = Schedule { first: Duration::from_millis(100), longest: Duration::from_secs(3) };
 /// A task that ran this long before it crashed starts again after the first wait.
 const STABLE_AFTER: Duration = Duration::from_secs(60);
 
@@ -81,11 +80,14 @@ impl Tasks {
     {
         let (tasks, name) = (self.clone(), name.into());
         self.track(name.clone(), move |id| async move {
-            let mut crashes = CrashesInARow::default();
+            let mut waits = Backoff::new(RESTARTS);
             loop {
                 let started = tasks.shared.clock.now();
                 let Err(crash) = outcome(make()).await else { return };
-                let wait = crashes.next_wait(tasks.shared.clock.now() - started);
+                if tasks.shared.clock.now() - started >= STABLE_AFTER {
+                    waits.reset();
+                }
+                let wait = waits.next_wait();
                 tasks.shared.crashed(id, &crash);
                 if tasks.is_cancelled() {
                     warn!(task.name = %name, error = %crash, "a task failed while it was shutting down");
@@ -257,20 +259,6 @@ impl Drop for Ended<'_> {
     }
 }
 
-#[derive(Default)]
-struct CrashesInARow(u32);
-
-impl CrashesInARow {
-    fn next_wait(&mut self, ran_for: Duration) -> Duration {
-        if ran_for >= STABLE_AFTER {
-            self.0 = 0;
-        }
-        let wait = FIRST_RESTART_AFTER.saturating_mul(1 << self.0.min(16)).min(LONGEST_RESTART_AFTER);
-        self.0 += 1;
-        wait
-    }
-}
-
 /// What became of a task, a panic being an error like any other.
 async fn outcome(task: impl Future<Output = anyhow::Result<()>>) -> Result<(), String> {
     match AssertUnwindSafe(task).catch_unwind().await {
@@ -379,11 +367,43 @@ mod tests {
         assert!(other.is_cancelled());
     }
 
-    #[test]
-    fn waits_double_up_to_the_longest_and_start_over_after_a_stable_run() {
-        let mut crashes = CrashesInARow::default();
-        let waits: Vec<u128> = (0..7).map(|_| crashes.next_wait(Duration::ZERO).as_millis()).collect();
-        assert_eq!(waits, [100, 200, 400, 800, 1600, 3000, 3000]);
-        assert_eq!(crashes.next_wait(STABLE_AFTER).as_millis(), 100);
+    #[tokio::test]
+    async fn waits_grow_with_crashes_in_a_row_and_start_over_after_a_stable_run() {
+        let clock = Clock::manual(0);
+        let tasks = Tasks::new(clock.clone());
+        let (runs, ticking) = (Arc::new(AtomicU32::new(0)), clock.clone());
+        let counted = runs.clone();
+        tasks.spawn("doomed", move || {
+            let clock = ticking.clone();
+            let run = counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                // The seventh run lasts, on its own clock.
+                clock.advance(if run == 6 { STABLE_AFTER } else { Duration::ZERO });
+                anyhow::bail!("no luck")
+            }
+        });
+        let mut waits = Vec::new();
+        for run in 1..8 {
+            waits.push(waited(&clock, &runs, run).await.as_millis());
+        }
+        assert!(waits[5] >= 2_100 && waits[5] <= 3_910, "{waits:?}");
+        assert!(waits[6] <= 140, "{waits:?}");
+        assert!(waits.iter().sum::<u128>() >= 4_000, "{waits:?}");
+    }
+
+    /// How long, on `clock`, until run number `run` (from zero) begins.
+    async fn waited(clock: &Clock, runs: &AtomicU32, run: u32) -> Duration {
+        const STEP: Duration = Duration::from_millis(10);
+        let mut waited = Duration::ZERO;
+        loop {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            if runs.load(Ordering::SeqCst) > run {
+                return waited;
+            }
+            clock.advance(STEP);
+            waited += STEP;
+        }
     }
 }
