@@ -3,14 +3,33 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use uuid::Uuid;
 
 use crate::bus::{Bus, BusOptions};
+use crate::clock::Clock;
+use crate::config::{ConfigSource, CoreConfig};
+use crate::node::NodeId;
+use crate::role::Context;
+use crate::tasks::Tasks;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a role is given, by the clock of this machine, with nothing configured, under a supervisor of its own.
+pub fn context(bus: &Bus) -> Context {
+    let clock = Clock::system();
+    Context {
+        bus: bus.clone(),
+        tasks: Tasks::new(clock.clone()),
+        clock,
+        node: NodeId::ephemeral(),
+        core: Arc::new(CoreConfig::default()),
+        config: ConfigSource::default(),
+    }
+}
 
 /// A nats-server of one's own with JetStream, on a free port and in a fresh directory; gone when dropped.
 #[derive(Debug)]

@@ -9,18 +9,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use keelson_kit::bus::Bus;
-use keelson_kit::clock::Clock;
 use keelson_kit::command::{Attempt, CommandHandler, Commands};
-use keelson_kit::config::CoreConfig;
 use keelson_kit::consume::ConsumeOptions;
 use keelson_kit::failure::Failure;
-use keelson_kit::node::NodeId;
 use keelson_kit::operations::{Submission, SubmitError};
 use keelson_kit::publish::fresh_id;
 use keelson_kit::retry::Schedule;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::steward::{Steward, StewardConfig};
-use keelson_kit::tasks::Tasks;
+use keelson_kit::testing::context;
 use keelson_schemas::dead_letter::{DeadLetters, ListDeadLetters};
 use keelson_schemas::message::{Command, Message};
 use keelson_schemas::operation::{Operation, OperationRecord, State};
@@ -67,18 +64,6 @@ impl<const REPEATABLE: bool> CommandHandler for Counter<REPEATABLE> {
             (99, _) => std::future::pending().await,
             _ => Ok(effects),
         }
-    }
-}
-
-fn context(bus: &Bus) -> Context {
-    let clock = Clock::system();
-    Context {
-        bus: bus.clone(),
-        tasks: Tasks::new(clock.clone()),
-        clock,
-        node: NodeId::ephemeral(),
-        core: Arc::new(CoreConfig::default()),
-        config: keelson_kit::config::ConfigSource::default(),
     }
 }
 

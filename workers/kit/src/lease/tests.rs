@@ -6,7 +6,6 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::*;
 use crate::bus::Bus;
-use crate::config::CoreConfig;
 use crate::node::NodeId;
 use crate::role::Context;
 use crate::tasks::Tasks;
@@ -72,14 +71,7 @@ impl Replica {
 
 async fn context(url: &str, node: NodeId, tasks: Tasks) -> anyhow::Result<Context> {
     let bus = Bus::connect(crate::bus::BusOptions::new(url, "test")).await?;
-    Ok(Context {
-        bus,
-        clock: Clock::system(),
-        tasks,
-        node,
-        core: Arc::new(CoreConfig::default()),
-        config: crate::config::ConfigSource::default(),
-    })
+    Ok(Context { tasks, node, ..crate::testing::context(&bus) })
 }
 
 async fn collect(ctx: Context, held: Held) {

@@ -7,30 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::bus::Bus;
-use crate::clock::Clock;
-use crate::config::CoreConfig;
-use crate::node::NodeId;
-use crate::role::Context;
-use crate::tasks::Tasks;
-use crate::testing::NatsServer;
+use crate::testing::{NatsServer, context};
 
 const SOON: Duration = Duration::from_secs(5);
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Question {
     bytes: usize,
-}
-
-fn context(bus: &Bus) -> Context {
-    let clock = Clock::system();
-    Context {
-        bus: bus.clone(),
-        tasks: Tasks::new(clock.clone()),
-        clock,
-        node: NodeId::ephemeral(),
-        core: Arc::new(CoreConfig::default()),
-        config: crate::config::ConfigSource::default(),
-    }
 }
 
 fn queries(owner: Arc<AtomicBool>) -> Queries {
