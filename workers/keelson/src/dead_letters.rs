@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, ClientArgs};
 use crate::global::Global;
-use crate::output::{Exit, say, say_json, say_table};
+use crate::output::{Exit, say, say_table, show};
 
 const PATH: &str = "/api/dead-letters";
 
@@ -84,17 +84,7 @@ impl List {
     async fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let page: Page =
             Client::new(&self.client, global)?.get(PATH, &[("limit", self.limit.to_string())]).await?;
-        if self.json {
-            say_json(&page)?;
-        } else if page.letters.is_empty() {
-            say("there are no dead letters");
-        } else {
-            say_table(
-                ["number", "subject", "consumer", "attempts", "failed", "reason"],
-                page.letters.iter().map(row),
-            );
-        }
-        Ok(Exit::Done)
+        show(self.json, &page, tell_all)
     }
 }
 
@@ -102,12 +92,7 @@ impl One {
     async fn show(self, global: &Global) -> anyhow::Result<Exit> {
         let entry: Entry =
             Client::new(&self.client, global)?.get(&format!("{PATH}/{}", self.sequence), &[]).await?;
-        if self.json {
-            say_json(&entry)?;
-        } else {
-            tell(&entry);
-        }
-        Ok(Exit::Done)
+        show(self.json, &entry, tell)
     }
 
     async fn redrive(self, global: &Global) -> anyhow::Result<Exit> {
@@ -116,13 +101,18 @@ impl One {
         let key = format!("redrive-{:032x}", rand::random::<u128>());
         let operation: Operation =
             client.post_once(&format!("{PATH}/{}/redrive", self.sequence), &key, b"{}".to_vec()).await?;
-        if self.json {
-            say_json(&operation)?;
-        } else {
+        show(self.json, &operation, |operation| {
             say(&format!("accepted; `keelson operations watch {}` shows what becomes of it", operation.id));
-        }
-        Ok(Exit::Done)
+        })
     }
+}
+
+fn tell_all(page: &Page) {
+    if page.letters.is_empty() {
+        return say("there are no dead letters");
+    }
+    let columns = ["number", "subject", "consumer", "attempts", "failed", "reason"];
+    say_table(columns, page.letters.iter().map(row));
 }
 
 fn row(entry: &Entry) -> [String; 6] {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{CallError, Client, ClientArgs};
 use crate::global::Global;
-use crate::output::{Exit, complain, say, say_json, say_table};
+use crate::output::{Exit, complain, say, say_table, show};
 
 const PATH: &str = "/api/operations";
 /// How often a watch that broke off is taken up again before it is given up.
@@ -86,23 +86,17 @@ impl List {
         let mut query = vec![("limit", self.limit.to_string())];
         query.extend(self.state.map(|state| ("state", state)));
         let page: Page = Client::new(&self.client, global)?.get(PATH, &query).await?;
-        if self.json {
-            say_json(&page)?;
-        } else {
-            say_table(
-                ["id", "kind", "state", "attempts", "requested by", "updated"],
-                page.operations.iter().map(row),
-            );
-        }
-        Ok(Exit::Done)
+        show(self.json, &page, |page| {
+            let columns = ["id", "kind", "state", "attempts", "requested by", "updated"];
+            say_table(columns, page.operations.iter().map(row));
+        })
     }
 }
 
 impl One {
     async fn show(self, global: &Global) -> anyhow::Result<Exit> {
         let operation = Client::new(&self.client, global)?.get(&self.path(), &[]).await?;
-        self.tell(&operation)?;
-        Ok(Exit::Done)
+        show(self.json, &operation, tell)
     }
 
     /// Shows every state it passes through. A stream that breaks off is taken up again: it begins with the state as it is.
@@ -138,7 +132,8 @@ impl One {
             unread.extend_from_slice(&bytes);
             while let Some(operation) = next_event(&mut unread) {
                 if last.as_ref() != Some(&operation) {
-                    self.tell(&operation).map_err(|error| CallError::Strange(error.to_string()))?;
+                    show(self.json, &operation, tell)
+                        .map_err(|error| CallError::Strange(error.to_string()))?;
                 }
                 let state = operation.state;
                 *last = Some(operation);
@@ -153,29 +148,20 @@ impl One {
     fn path(&self) -> String {
         format!("{PATH}/{}", self.id)
     }
+}
 
-    fn tell(&self, operation: &Operation) -> anyhow::Result<()> {
-        if self.json {
-            return say_json(operation);
-        }
-        say(&format!(
-            "{} {} {} (attempt {})",
-            operation.updated_at,
-            operation.kind,
-            name(operation.state),
-            operation.attempts
-        ));
-        if let Some(progress) = &operation.progress {
-            let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
-            say(&format!("  {}{total} {}", progress.done, progress.note.as_deref().unwrap_or("done")));
-        }
-        if let Some(result) = &operation.result {
-            say(&format!("  result: {result}"));
-        }
-        if let Some(error) = &operation.error {
-            say(&format!("  error: {error}"));
-        }
-        Ok(())
+fn tell(operation: &Operation) {
+    let Operation { updated_at, kind, attempts, .. } = operation;
+    say(&format!("{updated_at} {kind} {} (attempt {attempts})", name(operation.state)));
+    if let Some(progress) = &operation.progress {
+        let total = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+        say(&format!("  {}{total} {}", progress.done, progress.note.as_deref().unwrap_or("done")));
+    }
+    if let Some(result) = &operation.result {
+        say(&format!("  result: {result}"));
+    }
+    if let Some(error) = &operation.error {
+        say(&format!("  error: {error}"));
     }
 }
 

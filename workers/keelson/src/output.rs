@@ -36,6 +36,19 @@ pub fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
+/// Says something as JSON where a script asks for it, else as `tell` puts it for people.
+///
+/// # Errors
+/// When it has no JSON.
+pub fn show<T: Serialize>(json: bool, value: &T, tell: impl FnOnce(&T)) -> anyhow::Result<Exit> {
+    if json {
+        say_json(value)?;
+    } else {
+        tell(value);
+    }
+    Ok(Exit::Done)
+}
+
 /// Writes a line to standard error.
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "keelson: {line}");
