@@ -1,4 +1,15 @@
-//! keelson-schemas
+//! Every message that crosses the bus: its type, its subject, its headers, its encoding. No I/O.
+//!
+//! [`message::ALL`] lists the types; each has a golden fixture in `fixtures/`, which has to decode for ever. A message is a body ([`codec`]) under headers
+//! ([`envelope`]) on a [`subject`], with an [`id`] that follows from what it names; [`limits`] says what is too much.
+//!
+//! | About | Types |
+//! |---|---|
+//! | what services measured | [`telemetry`], in batches; what was counted of it, [`slice`], [`totals`], [`histogram`] |
+//! | what is wrong, and who is told | [`alerting`] |
+//! | what became of a command | [`operation`] |
+//! | what could not be processed | [`dead_letter`] |
+
 pub mod alerting;
 pub mod codec;
 pub mod dead_letter;
