@@ -80,6 +80,11 @@ pub fn dlq(stream: &str, consumer: &str) -> String {
     format!("keelson.dlq.{stream}.{consumer}")
 }
 
+/// The stream and the consumer of a dead letter's subject.
+pub fn parse_dlq(subject: &str) -> Option<(&str, &str)> {
+    subject.strip_prefix("keelson.dlq.")?.split_once('.')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,6 +114,7 @@ mod tests {
         assert_eq!((tel(p).as_str(), slice(p).as_str()), ("keelson.tel.7", "keelson.slice.7"));
         assert_eq!(qry("metrics", "summary"), "keelson.qry.metrics.summary");
         assert_eq!(dlq("COMMANDS", "cdn"), "keelson.dlq.COMMANDS.cdn");
+        assert_eq!(parse_dlq("keelson.dlq.COMMANDS.cdn"), Some(("COMMANDS", "cdn")));
         assert_eq!(parse_cmd("keelson.cmd.cdn.purge"), Some(("cdn", "purge")));
         assert_eq!(parse_cmd("keelson.evt.cdn.purged"), None);
     }

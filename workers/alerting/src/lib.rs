@@ -4,10 +4,17 @@
 //! On failure: the next evaluator goes on after the last transition, the next notifier after the last notification that was recorded.
 
 pub mod backtest;
+pub mod backtesting;
+pub mod board;
 pub mod config;
 pub mod evaluate;
+pub mod evaluator;
+pub mod history;
+pub mod inputs;
+pub mod loaded;
 pub mod matcher;
 pub mod notify;
+pub mod reload;
 pub mod rule_tests;
 pub mod rules;
 pub mod signal;

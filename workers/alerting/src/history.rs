@@ -1,0 +1,184 @@
+//! The transitions of all alerts on the bus, where a transition is published and thereby made true; and the alerts that they add up to.
+//!
+//! All of `keelson.evt.alerting.*` is one journal. A checkpoint is only a shorter way to fold it, and remembers how far the slices were evaluated
+//! while nothing changed.
+
+use std::collections::BTreeMap;
+
+use keelson_kit::bus::Bus;
+use keelson_kit::checkpoint::{Checkpoint, CheckpointError, Chunk, Snapshot};
+use keelson_kit::fault;
+use keelson_kit::journal::{Commit, Journal};
+use keelson_kit::publish::Outgoing;
+use keelson_schemas::alerting::{Alert, AlertState, Transition};
+use keelson_schemas::message::Message;
+use keelson_schemas::{codec, id, subject};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+/// The stream that holds the transitions.
+pub const STREAM: &str = "EVENTS";
+/// The checkpoint's name.
+const CHECKPOINT: &str = "alerting.evaluator";
+/// Alerts in one chunk of a checkpoint; with labels and annotations at their bounds they stay below its size.
+const ALERTS_PER_CHUNK: usize = 100;
+
+/// The subject of a kind of transition; `*` for all of them. Nothing else is published there.
+#[must_use]
+pub fn subject_of(fact: &str) -> String {
+    subject::evt("alerting", fact)
+}
+
+/// How far the rules were evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// When the stream of slices was made, Unix milliseconds: another time means that sequences begin anew.
+    pub slices_made_ms: i64,
+    /// Everything of it up to this sequence was evaluated.
+    pub slices_through: u64,
+    /// The time as of which the rules were last evaluated, Unix milliseconds; 0 when they never were.
+    pub at_ms: u64,
+}
+
+/// The transitions, as their one writer knows them.
+pub struct History {
+    journal: Journal,
+    checkpoint: Checkpoint,
+    /// When the stream of transitions was made.
+    made_ms: i64,
+    alerts: BTreeMap<String, Alert>,
+    position: Position,
+    kept: Position,
+}
+
+impl History {
+    /// Reads back what is true, under the epoch of the writer's lease; none when a writer with a higher one has been there.
+    ///
+    /// # Errors
+    /// The bus is away, or what is there is damaged.
+    pub async fn open(bus: &Bus, epoch: u64) -> anyhow::Result<Option<Self>> {
+        let checkpoint = match Checkpoint::claim(bus, CHECKPOINT, epoch).await {
+            Err(CheckpointError::Fenced { epoch: newer, .. }) => {
+                info!(lease.epoch = epoch, newer.epoch = newer, "fenced: another evaluator has been there");
+                return Ok(None);
+            }
+            claimed => claimed?,
+        };
+        fault::point("history.claimed");
+        let (alerts, position) = restore(&checkpoint).await?;
+        let made_ms = bus.stream_info(STREAM).await?.created_ms;
+        let covered =
+            if checkpoint.head().stream_created_ms == made_ms { checkpoint.head().sequence } else { 0 };
+        let mut journal = Journal::after(bus, STREAM, subject_of("*"), covered);
+        journal.read(covered.min(journal.end().await?));
+        let mut history = Self { journal, checkpoint, made_ms, alerts, position, kept: position };
+        history.read().await?;
+        Ok(Some(history))
+    }
+
+    /// Pending and firing alerts.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// How far the rules were evaluated, as far as that is known.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Notes how far the rules were evaluated; it is kept at the next checkpoint or with the next transition.
+    pub fn evaluated(&mut self, position: Position) {
+        self.position = position;
+    }
+
+    /// Publishes a transition behind the last one.
+    pub async fn commit(&mut self, transition: &Transition) -> Commit {
+        let body = match codec::encode(transition) {
+            Ok(body) => body,
+            Err(error) => return Commit::Refused(error.to_string()),
+        };
+        let id = id::derive(
+            "transition",
+            &[&transition.alert.fingerprint, &self.journal.last().to_string(), transition.fact()],
+        );
+        let outgoing = Outgoing::new(subject_of(transition.fact()), id, Transition::TYPE, body);
+        fault::point("transition.publishing");
+        let commit = self.journal.commit(outgoing, transition.epoch).await;
+        if let Commit::Done(_) = commit {
+            fault::point("transition.published");
+            self.fold(transition);
+        }
+        commit
+    }
+
+    /// Keeps the alerts and the position, if anything changed since the last time; false when another writer has claimed them.
+    ///
+    /// # Errors
+    /// The bus is away or refuses. What was kept before still is.
+    pub async fn keep(&mut self) -> anyhow::Result<bool> {
+        if self.position == self.kept {
+            return Ok(true);
+        }
+        match self.checkpoint.save(self.snapshot()?).await {
+            Ok(()) => self.kept = self.position,
+            Err(CheckpointError::Fenced { .. }) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(true)
+    }
+
+    /// Folds what was published after the checkpoint.
+    async fn read(&mut self) -> anyhow::Result<()> {
+        let mut inbox = self.journal.follow();
+        while let Some(message) = inbox.next_if_any().await? {
+            match message.decode::<Transition>() {
+                Ok(transition) => self.fold(&transition),
+                Err(error) => {
+                    warn!(subject = message.subject(), sequence = message.sequence, %error, "this is no transition and is passed over")
+                }
+            }
+            self.journal.read(message.sequence);
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, transition: &Transition) {
+        let Transition { alert, at_ms, slices_through, .. } = transition;
+        match alert.state {
+            AlertState::Pending | AlertState::Firing => {
+                _ = self.alerts.insert(alert.fingerprint.clone(), alert.clone())
+            }
+            AlertState::Inactive | AlertState::Resolved => _ = self.alerts.remove(&alert.fingerprint),
+        }
+        self.position.slices_through = self.position.slices_through.max(*slices_through);
+        self.position.at_ms = self.position.at_ms.max(*at_ms);
+    }
+
+    fn snapshot(&self) -> Result<Snapshot, codec::EncodeError> {
+        let alerts: Vec<&Alert> = self.alerts.values().collect();
+        let chunk = |alerts: &[&Alert]| Ok(Chunk::Bytes(codec::encode(&alerts)?.into()));
+        let chunks: Result<Vec<Chunk>, codec::EncodeError> =
+            alerts.chunks(ALERTS_PER_CHUNK).map(chunk).collect();
+        Ok(Snapshot {
+            sequence: self.journal.last(),
+            stream_created_ms: self.made_ms,
+            meta: codec::encode(&self.position)?.into(),
+            chunks: chunks?,
+        })
+    }
+}
+
+async fn restore(checkpoint: &Checkpoint) -> anyhow::Result<(BTreeMap<String, Alert>, Position)> {
+    let head = checkpoint.head();
+    if head.is_empty() {
+        return Ok((BTreeMap::new(), Position::default()));
+    }
+    let position = codec::decode(Some(codec::MSGPACK), &head.meta)?;
+    let mut alerts = BTreeMap::new();
+    for chunk in checkpoint.load().await? {
+        let chunk: Vec<Alert> = codec::decode(Some(codec::MSGPACK), &chunk)?;
+        alerts.extend(chunk.into_iter().map(|alert| (alert.fingerprint.clone(), alert)));
+    }
+    Ok((alerts, position))
+}

@@ -1,0 +1,167 @@
+//! What the rules look at, as it comes: slices, signals of other workers, dead letters, and how far consumers lag.
+
+use std::time::{Duration, Instant};
+
+use keelson_bus_config::BusConfig;
+use keelson_kit::dead_letter;
+use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
+use keelson_kit::incoming::Stored;
+use keelson_kit::role::Context;
+use keelson_schemas::alerting::{Labels, Reading, Signals};
+use keelson_schemas::slice::Slice;
+use keelson_schemas::subject;
+use tracing::warn;
+
+/// The stream that holds the slices.
+pub const SLICES: &str = "SLICES";
+/// How often consumers are asked how far they lag.
+const LAG_EVERY: Duration = Duration::from_secs(5);
+
+/// Something that rules can look at.
+#[derive(Debug)]
+pub enum Input {
+    /// What was counted, and its sequence.
+    Slice(u64, Slice),
+    /// Values of signals that are no telemetry.
+    Readings(Vec<Reading>),
+}
+
+/// All inputs. [`Inputs::next`] may be dropped at any await point without losing anything.
+pub struct Inputs {
+    slices: Follow,
+    signals: Follow,
+    dead_letters: Follow,
+    lags: Lags,
+}
+
+impl Inputs {
+    /// Everything since a Unix millisecond.
+    ///
+    /// # Errors
+    /// When the built-in configuration of the bus cannot be read.
+    pub fn since(ctx: &Context, since_ms: u64) -> anyhow::Result<Self> {
+        let start = Start::Since(since_ms);
+        let follow = |stream: &str, filter: String| ctx.bus.follow(FollowOptions::new(stream, filter, start));
+        Ok(Self {
+            slices: follow(SLICES, "keelson.slice.*".to_owned()),
+            signals: follow("EVENTS", subject::evt("*", "signals")),
+            dead_letters: follow(dead_letter::STREAM, subject::dlq("*", "*")),
+            lags: Lags::of(ctx)?,
+        })
+    }
+
+    /// The next slice that is stored already.
+    ///
+    /// # Errors
+    /// When the stream was replaced or cannot be read.
+    pub async fn next_stored_slice(&mut self) -> Result<Option<(u64, Stored, Slice)>, FollowError> {
+        while let Some(message) = self.slices.next_if_any().await? {
+            if let Some(slice) = decoded(&message) {
+                return Ok(Some((message.sequence, message, slice)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All readings that are stored already.
+    ///
+    /// # Errors
+    /// When a stream was replaced or cannot be read.
+    pub async fn stored_readings(&mut self) -> Result<Vec<Reading>, FollowError> {
+        let mut readings = Vec::new();
+        while let Some(message) = self.signals.next_if_any().await? {
+            readings.extend(signals(&message));
+        }
+        while let Some(message) = self.dead_letters.next_if_any().await? {
+            readings.extend(dead_letter_reading(&message));
+        }
+        Ok(readings)
+    }
+
+    /// The next input, however long that takes.
+    ///
+    /// # Errors
+    /// When a stream was replaced or cannot be read.
+    pub async fn next(&mut self) -> Result<Input, FollowError> {
+        loop {
+            tokio::select! {
+                message = self.slices.next() => {
+                    let message = message?;
+                    if let Some(slice) = decoded(&message) {
+                        return Ok(Input::Slice(message.sequence, slice));
+                    }
+                }
+                message = self.signals.next() => return Ok(Input::Readings(signals(&message?))),
+                message = self.dead_letters.next() => {
+                    return Ok(Input::Readings(dead_letter_reading(&message?).into_iter().collect()));
+                }
+                readings = self.lags.next() => return Ok(Input::Readings(readings)),
+            }
+        }
+    }
+}
+
+/// How many messages wait for each durable consumer.
+struct Lags {
+    ctx: Context,
+    consumers: Vec<(String, String)>,
+    due: Instant,
+}
+
+impl Lags {
+    fn of(ctx: &Context) -> anyhow::Result<Self> {
+        let all = BusConfig::load()?.consumers.into_iter();
+        let consumers = all.map(|consumer| (consumer.stream, consumer.name)).collect();
+        Ok(Self { consumers, due: ctx.clock.now(), ctx: ctx.clone() })
+    }
+
+    /// Asks once every while. Who cannot be asked now is asked the next time.
+    async fn next(&mut self) -> Vec<Reading> {
+        self.ctx.clock.sleep_until(self.due).await;
+        let mut readings = Vec::new();
+        for (stream, consumer) in &self.consumers {
+            if let Ok(pending) = self.ctx.bus.consumer_pending(stream, consumer).await {
+                let (signal, labels) = ("consumer_lag".to_owned(), labels(stream, consumer));
+                readings.push(Reading { signal, labels, value: pending as f64, ts: self.ctx.clock.now_ms() });
+            }
+        }
+        self.due = self.ctx.clock.now() + LAG_EVERY;
+        readings
+    }
+}
+
+/// A message that is none of ours is passed over: others must not be kept from being seen.
+fn decoded(message: &Stored) -> Option<Slice> {
+    message
+        .decode()
+        .inspect_err(
+            |error| warn!(sequence = message.sequence, %error, "this is no slice and is passed over"),
+        )
+        .ok()
+}
+
+fn signals(message: &Stored) -> Vec<Reading> {
+    let signals: Signals = message.decode().unwrap_or_else(|error| {
+        warn!(subject = message.subject(), sequence = message.sequence, %error, "these are no signals and are passed over");
+        Signals::default()
+    });
+    let stamped =
+        |reading: Reading| if reading.ts == 0 { Reading { ts: message.time_ms, ..reading } } else { reading };
+    signals.readings.into_iter().map(stamped).collect()
+}
+
+fn dead_letter_reading(message: &Stored) -> Option<Reading> {
+    let (stream, consumer) = subject::parse_dlq(message.subject())?;
+    Some(Reading {
+        signal: "dead_letters".into(),
+        labels: labels(stream, consumer),
+        value: 1.0,
+        ts: message.time_ms,
+    })
+}
+
+fn labels(stream: &str, consumer: &str) -> Labels {
+    [("consumer", consumer), ("stream", stream)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
