@@ -83,7 +83,7 @@ impl Outgoing {
     /// messages on several subjects have one order, and one writer at a time.
     #[must_use]
     pub fn expecting_among(mut self, filter: &str, sequence: u64) -> Self {
-        self.expect_among = Some(filter.to_owned());
+        self.expect_among = (filter != self.subject).then(|| filter.to_owned());
         self.expecting(sequence)
     }
 

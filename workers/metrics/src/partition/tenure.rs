@@ -5,6 +5,7 @@ mod counting;
 use std::time::{Duration, Instant};
 
 use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
+use keelson_kit::journal::Commit;
 use keelson_kit::lease::Lease;
 use keelson_schemas::slice::Slice;
 use keelson_schemas::subject;
@@ -12,7 +13,7 @@ use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::{End, Owner, STREAM};
 use crate::delta::Delta;
-use crate::ledger::{self, Commit, Ledger};
+use crate::ledger::{self, Ledger};
 use crate::recover::Recovered;
 use crate::snapshot::Snapshots;
 use crate::suspicion::Suspicion;
@@ -132,7 +133,7 @@ impl<'a> Tenure<'a> {
         );
         self.to_commit.follow(&span);
         match self.ledger.commit(&slice).instrument(span.clone()).await {
-            Commit::Done => self.committed(&slice, &span)?,
+            Commit::Done(_) => self.committed(&slice, &span)?,
             Commit::Unanswered(reason) => {
                 warn!(partition = %self.owner.partition, reason, "a slice could not be published; trying again");
                 self.unanswered = Some(slice);
