@@ -1,6 +1,8 @@
 //! The routes. A system's routes are one file and one line in [`SYSTEMS`]; [`access`] says who may use each.
 
 pub mod access;
+mod alerting;
+pub mod alertmanager;
 mod dead_letters;
 mod document;
 mod health;
@@ -18,6 +20,8 @@ use crate::{layers, problem};
 
 /// Everything that can be asked of Keelson.
 const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
+    alerting::routes,
+    alertmanager::routes,
     dead_letters::routes,
     document::routes,
     health::routes,

@@ -29,6 +29,8 @@ pub struct App {
     pub rates: Arc<Rates>,
     /// The bounds.
     pub config: Arc<Config>,
+    /// Unix milliseconds at which the ingress started.
+    pub started_at_ms: u64,
 }
 
 impl App {
@@ -38,6 +40,7 @@ impl App {
         let keys = Keys::new(ctx.core.auth.tokens.clone(), ctx.core.http.addr.ip().is_loopback());
         let rates = Rates::new(keys.principals(), config.max_requests_per_second);
         Self {
+            started_at_ms: ctx.clock.now_ms(),
             bus: ctx.bus,
             clock: ctx.clock,
             tasks: ctx.tasks,

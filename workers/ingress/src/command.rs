@@ -11,8 +11,9 @@ use keelson_kit::operations::{Submission, SubmitError};
 use keelson_kit::publish::fresh_id;
 use keelson_schemas::id;
 use keelson_schemas::message::Command;
-use keelson_schemas::operation::Operation;
+use keelson_schemas::operation::{Operation, State};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use utoipa::IntoParams;
 
 use crate::app::App;
@@ -80,6 +81,45 @@ pub async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T,
 /// # Errors
 /// 422 when the Idempotency-Key was used for another command, 503 when the bus is away.
 pub async fn ask<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Response, Problem> {
+    let operation = submit(app, asked, command).await?;
+    match asked.wait {
+        Some(seconds) => Ok(waited(app, operation, seconds).await),
+        None => Ok(accepted(operation)),
+    }
+}
+
+/// Asks the owner of a command to obey it, and waits for what comes of it: for APIs that are not ours and know no operations.
+///
+/// # Errors
+/// As [`ask`]; 400 when it is rejected, 500 when it fails, 503 when it has not ended within `within`. It may still end after that.
+pub async fn obeyed<C: Command>(
+    app: &App,
+    asked: &Asked,
+    command: &C,
+    within: Duration,
+) -> Result<Value, Problem> {
+    let operation = submit(app, asked, command).await?;
+    let ended = ended(app, &operation.id, within).await;
+    outcome(ended.unwrap_or(operation))
+}
+
+fn outcome(operation: Operation) -> Result<Value, Problem> {
+    let why = operation.error.unwrap_or_default();
+    match operation.state {
+        State::Succeeded => Ok(operation.result.unwrap_or_default()),
+        State::Rejected => Err(Problem::new(Kind::Rejected, why)),
+        State::Failed | State::Unknown => Err(Problem::new(Kind::Internal, why)),
+        State::Accepted | State::Running => {
+            let detail = format!(
+                "it is accepted and not yet done; GET /api/operations/{} shows what becomes of it",
+                operation.id
+            );
+            Err(Problem::new(Kind::NoAnswer, detail))
+        }
+    }
+}
+
+async fn submit<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Operation, Problem> {
     let principal = &asked.caller.principal;
     let id = match &asked.key {
         Some(key) => id::operation(principal, &asked.method, &asked.path, key.as_str()),
@@ -89,11 +129,7 @@ pub async fn ask<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Re
         tracing::error!(error = %error, command = C::TYPE, "a command cannot be written");
         Problem::new(Kind::Internal, "the command cannot be written; Keelson's log says more")
     })?;
-    let operation = app.bus.operations().submit(&submission).await?;
-    match asked.wait {
-        Some(seconds) => Ok(waited(app, operation, seconds).await),
-        None => Ok(accepted(operation)),
-    }
+    Ok(app.bus.operations().submit(&submission).await?)
 }
 
 fn accepted(operation: Operation) -> Response {
@@ -102,22 +138,26 @@ fn accepted(operation: Operation) -> Response {
 }
 
 async fn waited(app: &App, operation: Operation, seconds: u64) -> Response {
-    let most = app.config.deadline().saturating_sub(TO_ANSWER);
-    let mut watch = app.bus.operations().watch(&operation.id);
-    // A watch that fails or takes too long says nothing of the operation, which was accepted.
-    let ended = tokio::time::timeout(Duration::from_secs(seconds).min(most), watch.finished()).await;
-    let mut response = match ended {
-        Ok(Ok(Some(ended))) if ended.state.is_final() => {
+    let mut response = match ended(app, &operation.id, Duration::from_secs(seconds)).await {
+        Some(ended) => {
             let mut response = accepted(ended);
             *response.status_mut() = StatusCode::OK;
             response
         }
-        _ => accepted(operation),
+        None => accepted(operation),
     };
     if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
     response
+}
+
+/// How an operation ended, if it did in time. A watch that fails or takes too long says nothing of the operation, which was accepted.
+async fn ended(app: &App, id: &str, within: Duration) -> Option<Operation> {
+    let most = app.config.deadline().saturating_sub(TO_ANSWER);
+    let mut watch = app.bus.operations().watch(id);
+    let ended = tokio::time::timeout(within.min(most), watch.finished()).await;
+    ended.ok()?.ok()?.filter(|operation| operation.state.is_final())
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240). A preference that is not understood is passed over, as the RFC asks for.

@@ -35,6 +35,7 @@ pub fn around(router: Router, app: &App) -> Router {
         )
         .layer(PropagateRequestIdLayer::x_request_id())
         .layer(from_fn(crate::api::traces::speak_otlp))
+        .layer(from_fn(crate::api::alertmanager::speak_plainly))
         .layer(from_fn(problem::method_not_allowed))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), deadline))

@@ -4,6 +4,8 @@
 //! Keeps: nothing. Every read is a query to the worker that knows.
 //! On failure: answers problem+json with what to do; a 202 is only said when JetStream has stored what it is for.
 
+pub mod alerting;
+pub mod alertmanager;
 pub mod api;
 pub mod app;
 pub mod auth;

@@ -19,6 +19,8 @@ pub enum Kind {
     TooLarge,
     /// The content type or the content encoding is not one that is read here.
     UnsupportedMediaType,
+    /// The owner of a command says that it cannot be obeyed.
+    Rejected,
     /// No token, an unknown one, or one that has expired.
     Unauthenticated,
     /// The token is good and its scopes do not reach so far.
@@ -45,11 +47,12 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the documentation.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::InvalidField,
         Self::TooLarge,
         Self::UnsupportedMediaType,
+        Self::Rejected,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
@@ -77,6 +80,9 @@ impl Kind {
             Self::UnsupportedMediaType => {
                 let urn = "urn:keelson:problem:unsupported-media-type";
                 (S::UNSUPPORTED_MEDIA_TYPE, urn, "The content type or encoding is not supported")
+            }
+            Self::Rejected => {
+                (S::BAD_REQUEST, "urn:keelson:problem:rejected", "The command cannot be obeyed")
             }
             Self::Unauthenticated => {
                 (S::UNAUTHORIZED, "urn:keelson:problem:unauthenticated", "A valid token is needed")
