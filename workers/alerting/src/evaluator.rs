@@ -39,7 +39,7 @@ pub struct Job {
     pub ctx: Context,
     /// The rules, as they were last loaded.
     pub loaded: watch::Receiver<Arc<Loaded>>,
-    /// Where it is told how rules stand.
+    /// Where it is told how the rules stand.
     pub board: Board,
 }
 
@@ -65,9 +65,7 @@ impl Job {
                 opened = Tenure::begin(self, lease) => opened?,
             };
             let Some(mut tenure) = opened else { return Ok(()) };
-            let end = tenure.work().await;
-            self.board.evaluator_is_gone(lease.epoch());
-            match end? {
+            match tenure.work().await? {
                 End::Over => return Ok(()),
                 End::ReadAgain => info!(
                     "alerting begins anew: other rules, or other transitions or slices on the bus than were read"
@@ -199,7 +197,7 @@ impl<'a> Tenure<'a> {
         if let Some(end) = self.evaluate(self.job.ctx.clock.now_ms()).await? {
             return Ok(Some(end));
         }
-        self.job.board.evaluated(self.lease, self.evaluator.status());
+        self.job.board.tell(self.evaluator.status());
         let now = self.job.ctx.clock.now();
         if now < self.keep_at {
             return Ok(None);

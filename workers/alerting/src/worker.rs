@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use keelson_kit::command::Commands;
 use keelson_kit::config::ConfigError;
-use keelson_kit::lease::{GroupSpec, Lease, LeaseGroup, Timing};
+use keelson_kit::lease::{GroupSpec, Lease, Owned, Timing};
 use keelson_kit::query::Queries;
 use keelson_kit::role::{Context, Role};
 use tokio::sync::watch;
-use tracing::warn;
 
 use crate::backtesting::BacktestHandler;
 use crate::board::Board;
@@ -20,6 +19,8 @@ use crate::reload::{ReloadHandler, Reloader};
 
 /// What there is one of at a time, in the order of the keys of the lease group.
 const JOBS: [&str; 2] = ["evaluator", "notifier"];
+/// The place of the evaluator in [`JOBS`].
+const EVALUATOR: usize = 0;
 
 /// The alerting worker.
 pub struct Alerting;
@@ -37,10 +38,10 @@ impl Role for Alerting {
         let loaded = Loaded::first(config, &ctx).map_err(|errors| anyhow::anyhow!(errors.join("\n")))?;
         let reloader = Reloader::new(&ctx, loaded);
         reloader.listen();
-        let worker = Worker { board: Board::default(), loaded: reloader.loaded(), ctx: ctx.clone() };
+        let worker = Worker { rules: Owned::default(), loaded: reloader.loaded(), ctx: ctx.clone() };
         ctx.answer(worker.queries(&reloader)).await?;
         ctx.obey(worker.commands())?;
-        worker.join();
+        worker.own_jobs();
         Ok(())
     }
 }
@@ -49,19 +50,22 @@ impl Role for Alerting {
 struct Worker {
     ctx: Context,
     loaded: watch::Receiver<Arc<Loaded>>,
-    board: Board,
+    rules: Owned<Board>,
 }
 
 impl Worker {
     fn queries(&self, reloader: &Reloader) -> Queries {
-        let (board, reloader, again) = (self.board.clone(), reloader.clone(), reloader.clone());
-        let of_evaluator = self.board.clone();
+        let (rules, reloader, again) = (self.rules.clone(), reloader.clone(), reloader.clone());
+        let of_evaluator = self.rules.clone();
         Queries::of(Alerting::NAME)
-            .exclusive("rules", move |()| ready(Ok(board.rules().map(|rules| reloader.rules(rules)))))
+            .exclusive("rules", move |()| {
+                let told = rules.answer(EVALUATOR, |board, _| board.told());
+                ready(Ok(told.map(|rules| reloader.rules(rules))))
+            })
             // Put to every replica: each reads again, and the evaluator says how it went.
             .exclusive("reload", move |()| {
                 let outcome = again.reload();
-                ready(Ok(of_evaluator.rules().map(|_| outcome)))
+                ready(Ok(of_evaluator.answer(EVALUATOR, |_, _| Some(outcome))))
             })
     }
 
@@ -71,35 +75,26 @@ impl Worker {
             .with(BacktestHandler::new(&self.ctx, self.loaded.clone()))
     }
 
-    /// Joins those who share the jobs, and does each that falls to this process until it falls to another.
-    fn join(&self) {
+    /// Does each job that falls to this process until it falls to another.
+    fn own_jobs(&self) {
         let spec = GroupSpec {
             name: Alerting::NAME.to_owned(),
             keys: JOBS.map(ToOwned::to_owned).into(),
             timing: Timing::default(),
         };
-        let (worker, mut group) = (self.clone(), LeaseGroup::join(&self.ctx, spec));
-        self.ctx.tasks.spawn_once("jobs of alerting", async move {
-            while let Some(lease) = group.next().await {
-                worker.take_up(lease);
+        let worker = self.clone();
+        self.ctx.own(spec, move |lease| worker.clone().work(lease));
+    }
+
+    async fn work(self, lease: Lease) -> anyhow::Result<()> {
+        match lease.index() {
+            EVALUATOR => {
+                let board = Board::default();
+                let _ownership = self.rules.hold(&lease, board.clone());
+                let job = evaluator::Job { ctx: self.ctx, loaded: self.loaded, board };
+                job.run(&lease).await
             }
-            Ok(())
-        });
-    }
-
-    fn take_up(&self, lease: Lease) {
-        match JOBS.get(lease.index()) {
-            Some(&"evaluator") => self.evaluate(lease),
-            _ => warn!(lease.key = lease.key(), "there is no such job"),
+            other => anyhow::bail!("there is no job {other}"),
         }
-    }
-
-    fn evaluate(&self, lease: Lease) {
-        let job =
-            evaluator::Job { ctx: self.ctx.clone(), loaded: self.loaded.clone(), board: self.board.clone() };
-        self.ctx.tasks.spawn("evaluator", move || {
-            let (job, lease) = (job.clone(), lease.clone());
-            async move { job.run(&lease).await }
-        });
     }
 }

@@ -6,10 +6,13 @@
 //!
 //! A lease is renewed every [`Timing::renew_every`]; one that has not moved for [`Timing::duration`] is taken by another. A clean
 //! stop releases it at once, and a node that was restarted on its data directory takes back at once what it held.
+//!
+//! A worker calls [`crate::role::Context::own`] with the work on one key, and answers questions from [`Owned`].
 
 mod campaign;
 mod group;
 mod members;
+mod owned;
 mod share;
 
 use std::sync::Arc;
@@ -18,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 pub use self::group::{GroupSpec, LeaseGroup};
+pub use self::owned::{Owned, Ownership};
 use crate::clock::Clock;
 
 /// The bucket that holds all leases.

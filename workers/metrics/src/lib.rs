@@ -11,7 +11,6 @@ pub mod delta;
 pub mod host;
 pub mod intake;
 pub mod ledger;
-pub mod owned;
 pub mod partition;
 pub mod recover;
 pub mod retention;

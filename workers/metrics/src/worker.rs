@@ -4,9 +4,10 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use keelson_kit::bus::Bus;
 use keelson_kit::config::ConfigError;
-use keelson_kit::lease::{GroupSpec, Lease, LeaseGroup, Timing};
+use keelson_kit::lease::{GroupSpec, Lease, Owned, Timing};
 use keelson_kit::publish::fresh_id;
 use keelson_kit::query::Queries;
 use keelson_kit::role::{Context, Role};
@@ -16,7 +17,6 @@ use tracing::warn;
 
 use crate::config::MetricsConfig;
 use crate::host::{self, Host};
-use crate::owned::Owned;
 use crate::partition::Owner;
 use crate::services::Services;
 use crate::state::State;
@@ -34,9 +34,12 @@ impl Role for Metrics {
     }
 
     async fn start(config: Self::Config, ctx: Context) -> anyhow::Result<()> {
-        let owned = Owned::default();
-        let worker =
-            Worker { services: Arc::new(Services::on(&ctx.bus)), config: Arc::new(config), owned, ctx };
+        let worker = Worker {
+            services: Arc::new(Services::on(&ctx.bus)),
+            config: Arc::new(config),
+            owned: Owned::default(),
+            ctx,
+        };
         worker.answer().await?;
         worker.tell_of_this_machine();
         worker.own_partitions();
@@ -49,47 +52,28 @@ struct Worker {
     ctx: Context,
     config: Arc<MetricsConfig>,
     services: Arc<Services>,
-    owned: Owned,
+    owned: Owned<Arc<State>>,
 }
 
 impl Worker {
-    /// Joins those who share the partitions, and owns each that falls to this process until it falls to another.
+    /// Owns each partition that falls to this process until it falls to another.
     fn own_partitions(&self) {
         let spec = GroupSpec {
             name: "metrics.partition".to_owned(),
             keys: Partition::all().map(|partition| partition.to_string()).collect(),
             timing: Timing::default(),
         };
-        let (worker, mut group) = (self.clone(), LeaseGroup::join(&self.ctx, spec));
-        self.ctx.tasks.spawn_once("partitions of metrics", async move {
-            while let Some(lease) = group.next().await {
-                worker.own(lease);
-            }
-            Ok(())
-        });
+        let worker = self.clone();
+        self.ctx.own(spec, move |lease| worker.clone().count(lease));
     }
 
-    fn own(&self, lease: Lease) {
-        let Some(partition) = u8::try_from(lease.index()).ok().and_then(Partition::new) else { return };
+    async fn count(self, lease: Lease) -> anyhow::Result<()> {
+        let partition = u8::try_from(lease.index()).ok().and_then(Partition::new);
+        let partition = partition.context("the lease of a partition that there is not")?;
         let state = Arc::new(State::default());
-        let owner = Owner {
-            ctx: self.ctx.clone(),
-            config: self.config.clone(),
-            services: self.services.clone(),
-            partition,
-            state: state.clone(),
-        };
-        self.owned.insert(partition.index(), state, lease.clone());
-        let owned = self.owned.clone();
-        // The lease is given back when the last clone of it is dropped: with this task, and with what is owned.
-        self.ctx.tasks.spawn(format!("partition {partition} of metrics"), move || {
-            let (owner, lease, owned) = (owner.clone(), lease.clone(), owned.clone());
-            async move {
-                owner.run(&lease).await?;
-                owned.remove(partition.index(), lease.epoch());
-                Ok(())
-            }
-        });
+        let _ownership = self.owned.hold(&lease, state.clone());
+        let owner = Owner { ctx: self.ctx, config: self.config, services: self.services, partition, state };
+        owner.run(&lease).await
     }
 
     /// Answers for every partition, and stays silent for those that another replica owns.
@@ -98,9 +82,14 @@ impl Worker {
             let (totals, summary, clock) = (self.owned.clone(), self.owned.clone(), self.ctx.clock.clone());
             let index = partition.index();
             queries
-                .exclusive(format!("export.{partition}"), move |()| ready(Ok(totals.export(index))))
+                .exclusive(format!("export.{partition}"), move |()| {
+                    let export = |state: &Arc<State>, epoch| state.export(index, epoch);
+                    ready(Ok(totals.answer(index.into(), export)))
+                })
                 .exclusive(format!("summary.{partition}"), move |()| {
-                    ready(Ok(summary.summary(index, clock.now_ms() / 1000)))
+                    let now = clock.now_ms() / 1000;
+                    let tell = |state: &Arc<State>, epoch| state.summary(index, epoch, now);
+                    ready(Ok(summary.answer(index.into(), tell)))
                 })
         });
         self.ctx.answer(queries).await

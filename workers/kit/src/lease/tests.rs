@@ -161,3 +161,34 @@ async fn a_clean_stop_and_a_restart_on_the_same_node_hand_over_at_once() -> anyh
     assert!(took < Duration::from_millis(1500), "after a clean stop it took {took:?}");
     Ok(())
 }
+
+/// The work of a key crashes, is begun again under the same lease, ends when it is over, and the key is given back.
+#[tokio::test]
+async fn owned_work_is_begun_again_after_a_crash_and_answers_while_it_runs() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let ctx = crate::testing::context(&server.prepared_bus().await?);
+    let owned = Owned::<u64>::default();
+    let (starts, holding) = (Arc::new(std::sync::atomic::AtomicU64::new(0)), owned.clone());
+    let (begun, tasks) = (starts.clone(), ctx.tasks.clone());
+    let spec = GroupSpec { name: "test.owned".into(), keys: vec!["0".into()], timing: Timing::default() };
+    ctx.own(spec, move |lease| {
+        let (owned, begun, tasks) = (holding.clone(), begun.clone(), tasks.clone());
+        async move {
+            let start = 1 + begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let _ownership = owned.hold(&lease, start);
+            anyhow::ensure!(start > 1, "the first start crashes");
+            tasks.cancelled().await;
+            Ok(())
+        }
+    });
+    let answer = |owned: &Owned<u64>| owned.answer(0, |start, epoch| Some((*start, epoch)));
+    let started = Instant::now();
+    while answer(&owned) != Some((2, 1)) {
+        assert!(started.elapsed() < TAKEOVER, "{:?}", answer(&owned));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(owned.answer(1, |start, _| Some(*start)), None, "nobody owns that");
+    ctx.tasks.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(answer(&owned), None, "who no longer owns it does not speak for it");
+    Ok(())
+}

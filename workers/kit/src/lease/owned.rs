@@ -1,0 +1,90 @@
+//! What this process owns by lease: the work on it, and the answers that only its owner may give.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{GroupSpec, Lease, LeaseGroup};
+use crate::role::Context;
+
+impl Context {
+    /// Joins those who share a group's keys, and does the work of each key that falls to this process: from when its lease is gained until it
+    /// is lost or the work is over, in a task of its own that is started again when it crashes. The work has to end when its lease is lost or
+    /// these tasks are cancelled; with the last clone of it the lease is given back.
+    pub fn own<F, Fut>(&self, spec: GroupSpec, work: F)
+    where
+        F: Fn(Lease) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let name = spec.name.clone();
+        let (tasks, mut group) = (self.tasks.clone(), LeaseGroup::join(self, spec));
+        self.tasks.spawn_once(format!("owner of {name}"), async move {
+            while let Some(lease) = group.next().await {
+                let work = work.clone();
+                tasks.spawn(lease.key().to_owned(), move || work(lease.clone()));
+            }
+            Ok(())
+        });
+    }
+}
+
+/// What is known about keys that this process owns, by their place in the group, for those who answer questions about them. Cheap to clone.
+#[derive(Debug)]
+pub struct Owned<T>(Arc<Mutex<HashMap<usize, Held<T>>>>);
+
+#[derive(Debug)]
+struct Held<T> {
+    lease: Lease,
+    known: T,
+}
+
+/// For as long as this lives, what is known about a key can be asked for.
+#[derive(Debug)]
+pub struct Ownership<T> {
+    owned: Owned<T>,
+    index: usize,
+    epoch: u64,
+}
+
+impl<T> Clone for Owned<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Default for Owned<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T: Clone> Owned<T> {
+    /// Notes what is known about the key of a lease.
+    #[must_use]
+    pub fn hold(&self, lease: &Lease, known: T) -> Ownership<T> {
+        self.held().insert(lease.index(), Held { lease: lease.clone(), known });
+        Ownership { owned: self.clone(), index: lease.index(), epoch: lease.epoch() }
+    }
+
+    /// An answer about a key, made under the epoch of its lease; none when this process may not speak for it. It counts only if the lease is
+    /// valid after it was made: then no other owner had got further while it was made.
+    pub fn answer<A>(&self, index: usize, make: impl FnOnce(&T, u64) -> Option<A>) -> Option<A> {
+        let (lease, known) = self.held().get(&index).map(|held| (held.lease.clone(), held.known.clone()))?;
+        let answer = make(&known, lease.epoch())?;
+        lease.is_valid().then_some(answer)
+    }
+}
+
+impl<T> Owned<T> {
+    fn held(&self) -> MutexGuard<'_, HashMap<usize, Held<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Drop for Ownership<T> {
+    fn drop(&mut self) {
+        let mut held = self.owned.held();
+        if held.get(&self.index).is_some_and(|held| held.lease.epoch() == self.epoch) {
+            held.remove(&self.index);
+        }
+    }
+}
