@@ -1,11 +1,37 @@
 //! Evaluates rules over slices and readings. Pure: time is a parameter, and what is to change is said, not done.
+//!
+//! A rule is a [`watch::Watch`], which looks at one [`group::Group`] for every set of values of the labels in the rule's `by`. A slice touches the groups that it tells something
+//! about, and adds to running sums; a window that moves on takes out of them what leaves it.
+
+mod clock;
+mod group;
+mod lasts;
+mod lifecycle;
+mod series;
+mod sums;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod window;
 
 use std::sync::Arc;
 
-use keelson_schemas::alerting::{Alert, AlertState, Reading, Rule as RuleStatus};
-use keelson_schemas::slice::Slice;
+use keelson_schemas::alerting::{Alert, AlertState, Labels, Reading, Rule as RuleStatus};
+use keelson_schemas::limits::MAX_AHEAD_MS;
+use keelson_schemas::slice::{ServiceSlice, Slice};
+use keelson_schemas::telemetry::{DbSeries, HttpSeries};
+use keelson_schemas::totals::InstanceReading;
 
+use self::clock::Clocks;
+use self::series::{Host, Numbers, Of};
+use self::watch::Watch;
 use crate::rules::RuleSet;
+use crate::signal::Source;
+
+/// How far ahead of the clock something may be and is kept, in seconds: as far as the ingress lets it be, and a little for the clocks.
+const AHEAD_S: u64 = MAX_AHEAD_MS / 1000 + 120;
+/// A status from which on a request failed.
+const FAILED: u16 = 500;
 
 /// An alert that is to change.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,58 +43,181 @@ pub struct Change {
 }
 
 /// All rules, what they look at, and the alerts that they made.
+#[derive(Debug)]
 pub struct Evaluator {
-    rules: Arc<RuleSet>,
-    alerts: Vec<Alert>,
+    watches: Vec<Watch>,
+    /// Alerts that no rule makes any more.
+    orphans: Vec<Alert>,
+    clocks: Clocks,
+    http: Numbers<HttpSeries>,
+    db: Numbers<DbSeries>,
+    /// Up to when time has moved on.
+    now_ms: u64,
 }
 
 impl Evaluator {
     /// An evaluator that knows the alerts that are pending or firing, and no data yet.
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, alerts: Vec<Alert>) -> Self {
-        Self { rules, alerts }
+        let mut evaluator = Self {
+            watches: rules.rules().iter().map(|rule| Watch::new(Arc::clone(rule))).collect(),
+            orphans: Vec::new(),
+            clocks: Clocks::default(),
+            http: Numbers::default(),
+            db: Numbers::default(),
+            now_ms: 0,
+        };
+        alerts.iter().for_each(|alert| evaluator.apply(alert));
+        evaluator
     }
 
     /// Counts a slice, and decides nothing.
     pub fn observe(&mut self, slice: &Slice) {
-        let _ = slice;
+        let end_s = slice.cut_at_ms / 1000 + AHEAD_S;
+        for service in &slice.services {
+            let number = self.clocks.number(&service.service);
+            self.count_requests(number, service, end_s);
+            self.count_calls(number, service, end_s);
+            let hosts = service.hosts.iter().filter(|host| host.reading.ts / 1000 <= end_s);
+            hosts.for_each(|host| self.read_host(number, &service.service, host));
+        }
     }
 
     /// Notes a reading, and decides nothing. Its `ts` is set.
     pub fn read(&mut self, reading: &Reading) {
-        let _ = reading;
+        let (second, now_s) = (reading.ts / 1000, self.now_ms / 1000);
+        if !reading.value.is_finite() || (now_s > 0 && second > now_s + AHEAD_S) {
+            return;
+        }
+        let watches = self.watches.iter_mut().filter(|watch| {
+            watch.rule.signal.source == Source::Reading && watch.rule.signal.name == reading.signal
+        });
+        for watch in watches {
+            let told = (second, reading.value);
+            watch.read(&reading.labels, &reading.labels, told, &mut self.clocks, now_s);
+        }
     }
 
-    /// Lets the windows move on to `now_ms`, and decides nothing: for the slices of before the time from which on rules are to be evaluated.
+    /// Lets the windows move on to `now_ms`, and decides nothing: for slices from before the time as of which rules are to be evaluated first.
     pub fn advance(&mut self, now_ms: u64) {
-        let _ = now_ms;
+        self.move_on(now_ms);
+        for watch in &mut self.watches {
+            watch.advance(&self.clocks, self.now_ms);
+        }
     }
 
-    /// What is to change as of `now_ms` (Unix milliseconds). Says the same again until it is applied.
+    /// What is to change as of `now_ms` (Unix milliseconds). Says the same again until it is applied. Time does not go back.
     pub fn evaluate(&mut self, now_ms: u64) -> Vec<Change> {
-        let _ = (now_ms, &self.rules);
-        Vec::new()
+        self.move_on(now_ms);
+        let ended = self.orphans.iter().map(|alert| ended(alert, self.now_ms));
+        let changes = self.watches.iter_mut().flat_map(|watch| watch.evaluate(&self.clocks, self.now_ms));
+        ended.chain(changes).collect()
     }
 
     /// Takes in a change that was made.
     pub fn apply(&mut self, alert: &Alert) {
-        let _ = alert;
+        self.orphans.retain(|orphan| orphan.fingerprint != alert.fingerprint);
+        let is_live = matches!(alert.state, AlertState::Pending | AlertState::Firing);
+        let is_known = self.watches.iter_mut().any(|watch| watch.apply(alert, &mut self.clocks));
+        if is_live && !is_known {
+            self.orphans.push(alert.clone());
+        }
     }
 
-    /// When something may change although nothing more is observed; none if it then stays as it is for ever.
+    /// When something may change although nothing more is observed; none if it then stays as it is for ever. Always later than the last evaluation.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        None
+        let watches = self.watches.iter().filter_map(|watch| watch.next_due(self.now_ms));
+        let clocks = self.clocks.next_s(self.now_ms / 1000).map(|second| second * 1000);
+        let orphans = (!self.orphans.is_empty()).then_some(self.now_ms);
+        watches.chain(clocks).chain(orphans).min().map(|due_ms| due_ms.max(self.now_ms + 1))
     }
 
     /// The alerts that are pending or firing.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
-        self.alerts.iter()
+        self.watches.iter().flat_map(Watch::alerts).chain(&self.orphans)
     }
 
     /// The rules and where they stand.
     #[must_use]
     pub fn status(&self) -> Vec<RuleStatus> {
-        Vec::new()
+        self.watches.iter().map(Watch::status).collect()
     }
+
+    /// How much is kept: seconds with data, over everything that rules look at apart.
+    #[must_use]
+    pub(crate) fn kept(&self) -> usize {
+        self.watches.iter().map(Watch::len).sum()
+    }
+
+    fn move_on(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.clocks.advance(self.now_ms / 1000);
+    }
+
+    fn count_requests(&mut self, number: usize, slice: &ServiceSlice, end_s: u64) {
+        for delta in &slice.http {
+            let cells = delta.cells.iter().filter(|cell| cell.second <= end_s);
+            cells.clone().for_each(|cell| self.clocks.of(number).traffic.note(cell.second));
+            let series = Of { service: &slice.service, series: &delta.series };
+            let numbered = (self.http.of(number, &delta.series), &series as _);
+            let has_failed = delta.series.status >= FAILED;
+            for watch in self.watches.iter_mut().filter(|watch| watch.rule.signal.source == Source::Http) {
+                let marked = |count: u64, _slow: u64| if has_failed { count } else { 0 };
+                watch.count(numbered, cells.clone(), marked, &mut self.clocks, self.now_ms / 1000);
+            }
+        }
+    }
+
+    fn count_calls(&mut self, number: usize, slice: &ServiceSlice, end_s: u64) {
+        for delta in &slice.db {
+            let cells = delta.cells.iter().filter(|cell| cell.second <= end_s);
+            cells.clone().for_each(|cell| self.clocks.of(number).traffic.note(cell.second));
+            let series = Of { service: &slice.service, series: &delta.series };
+            let numbered = (self.db.of(number, &delta.series), &series as _);
+            for watch in self.watches.iter_mut().filter(|watch| watch.rule.signal.source == Source::Db) {
+                let marked = |_count: u64, slow: u64| slow;
+                watch.count(numbered, cells.clone(), marked, &mut self.clocks, self.now_ms / 1000);
+            }
+        }
+    }
+
+    fn read_host(&mut self, number: usize, service: &str, host: &InstanceReading) {
+        let second = host.reading.ts / 1000;
+        self.clocks.of(number).hosts.note(second);
+        for watch in &mut self.watches {
+            for (mountpoint, value) in utilizations(watch.rule.signal.source, host) {
+                let thing = Host { service, instance: &host.instance, mountpoint };
+                let (told, nothing) = ((second, value), Labels::new());
+                watch.read(&thing, &nothing, told, &mut self.clocks, self.now_ms / 1000);
+            }
+        }
+    }
+}
+
+/// What a reading says about a source, by mountpoint for filesystems.
+fn utilizations(source: Source, host: &InstanceReading) -> Vec<(&str, f64)> {
+    let share = |used: u64, total: u64| (total > 0).then(|| used as f64 / total as f64);
+    let reading = &host.reading;
+    let told: Vec<(&str, Option<f64>)> = match source {
+        Source::Memory => {
+            let memory = reading.memory_used_bytes.zip(reading.memory_total_bytes);
+            vec![("", memory.and_then(|(used, total)| share(used, total)))]
+        }
+        Source::Cpu => vec![("", reading.cpu_utilization)],
+        Source::Filesystem => {
+            let disks = reading.filesystems.iter();
+            disks.map(|disk| (disk.mountpoint.as_str(), share(disk.used_bytes, disk.total_bytes))).collect()
+        }
+        Source::Http | Source::Db | Source::Reading => Vec::new(),
+    };
+    told.into_iter().filter_map(|(mountpoint, value)| Some((mountpoint, value?))).collect()
+}
+
+/// An alert that no rule makes any more.
+fn ended(alert: &Alert, now_ms: u64) -> Change {
+    let has_fired = alert.state == AlertState::Firing;
+    let state = if has_fired { AlertState::Resolved } else { AlertState::Inactive };
+    let ends_at_ms = has_fired.then_some(now_ms);
+    Change { alert: Alert { state, value: None, ends_at_ms, ..alert.clone() }, from: alert.state }
 }

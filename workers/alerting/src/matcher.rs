@@ -1,5 +1,7 @@
 //! Matchers, ready to match.
 
+use std::borrow::Cow;
+
 use keelson_schemas::alerting::{Labels, Matcher};
 use regex::Regex;
 
@@ -60,7 +62,13 @@ impl Matchers {
     /// Whether all match. A label that is missing is one with an empty value.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|compiled| compiled.is_match(labels.get(&compiled.matcher.name).map_or("", |v| v)))
+        self.matches_by(|name| labels.get(name).map_or("", String::as_str).into())
+    }
+
+    /// Whether all match the labels whose values `label` tells by their names.
+    #[must_use]
+    pub fn matches_by<'a>(&self, label: impl Fn(&str) -> Cow<'a, str>) -> bool {
+        self.0.iter().all(|compiled| compiled.is_match(&label(&compiled.matcher.name)))
     }
 
     /// Whether those match that are about the label `name`, if its value is `value`.

@@ -1,0 +1,307 @@
+//! A rule at work: what it looks at, in groups.
+
+use std::sync::Arc;
+
+use keelson_schemas::alerting::{self, Alert, AlertState, Labels};
+use keelson_schemas::limits::OVERFLOW;
+use keelson_schemas::slice::Cell;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Change;
+use super::clock::{Clock, Clocks, Moment, PATIENCE_S, Service};
+use super::group::{self, Group};
+use super::lifecycle::Next;
+use super::series::Labelled;
+use crate::rules::Rule;
+use crate::signal::{SERVICE, Source};
+
+/// Groups of one rule; what is past them is looked at as one.
+pub(super) const MAX_GROUPS: usize = 1_000;
+/// Things past the bound that are told apart in order to count them.
+const MAX_FOLDED: usize = 10_000;
+
+/// The values of the labels in a rule's `by`.
+type Key = Vec<String>;
+
+/// A rule at work.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pub rule: Arc<Rule>,
+    groups: Vec<Group>,
+    by_key: FxHashMap<Key, usize>,
+    /// What has no group of its own.
+    folded: FxHashSet<Key>,
+    /// What the series are to it, by their numbers; none while that is not worked out.
+    places: Vec<Option<Place>>,
+    /// Whether it looks at a service, by its number.
+    looks_at: Vec<bool>,
+    /// The second as of which all groups were looked at last, and the one at which room was made.
+    looked_s: u64,
+    swept_s: u64,
+    /// The earliest time at which an alert changes by itself.
+    due_ms: Option<u64>,
+}
+
+/// What something is to a rule.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// Filtered out.
+    Outside,
+    /// In this group.
+    In(usize),
+    /// In this group, together with all that has none of its own.
+    Folded(usize),
+}
+
+impl Place {
+    fn group(self) -> Option<usize> {
+        match self {
+            Self::Outside => None,
+            Self::In(group) | Self::Folded(group) => Some(group),
+        }
+    }
+}
+
+impl Watch {
+    pub fn new(rule: Arc<Rule>) -> Self {
+        Self {
+            rule,
+            groups: Vec::new(),
+            by_key: FxHashMap::default(),
+            folded: FxHashSet::default(),
+            places: Vec::new(),
+            looks_at: Vec::new(),
+            looked_s: 0,
+            swept_s: 0,
+            due_ms: None,
+        }
+    }
+
+    /// Counts cells of the series with this number, of so many samples and slow ones in a cell, `marked` of them are marked.
+    pub fn count<'a>(
+        &mut self,
+        (number, series): (usize, &dyn Labelled),
+        cells: impl Iterator<Item = &'a Cell>,
+        marked: impl Fn(u64, u64) -> u64,
+        clocks: &mut Clocks,
+        now_s: u64,
+    ) {
+        let begin_s = self.begin_s(now_s);
+        for cell in cells.filter(|cell| cell.second >= begin_s) {
+            let Some(group) = self.place(number, series, clocks, now_s) else { return };
+            self.groups[group].count(cell, marked(cell.count, cell.slow));
+        }
+    }
+
+    /// Notes a reading about something.
+    pub fn read(
+        &mut self,
+        thing: &dyn Labelled,
+        about: &Labels,
+        (second, value): (u64, f64),
+        clocks: &mut Clocks,
+        now_s: u64,
+    ) {
+        if second < self.begin_s(now_s) {
+            return;
+        }
+        if let Some(group) = self.place_of(thing, clocks, now_s).group() {
+            self.groups[group].read(second, about, value);
+        }
+    }
+
+    /// Lets all windows move on.
+    pub fn advance(&mut self, clocks: &Clocks, now_ms: u64) {
+        let pace = self.pace(clocks, now_ms);
+        for group in &mut self.groups {
+            group.advance(&pace.of(group.service).0);
+            group.is_touched = true;
+        }
+    }
+
+    /// What is to change. All groups are looked at once a second, when an alert is due, and otherwise those that something happened to.
+    pub fn evaluate(&mut self, clocks: &Clocks, now_ms: u64) -> Vec<Change> {
+        let pace = self.pace(clocks, now_ms);
+        let all = self.looked_s != now_ms / 1000 || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+        if all {
+            self.looked_s = now_ms / 1000;
+            self.due_ms = None;
+        }
+        let mut changes = Vec::new();
+        for group in &mut self.groups {
+            let (moment, has_moved) = pace.of(group.service);
+            if !(all || has_moved || group.is_touched) {
+                continue;
+            }
+            let (next, change) = group.evaluate(&self.rule, &moment);
+            // Until the change is made, it is said again.
+            group.is_touched = change.is_some();
+            changes.extend(change);
+            if let Next::Until(due_ms) = next {
+                self.due_ms = Some(self.due_ms.map_or(due_ms, |earlier| earlier.min(due_ms)));
+            }
+        }
+        changes
+    }
+
+    /// Takes in an alert if it is one of this rule's.
+    pub fn apply(&mut self, alert: &Alert, clocks: &mut Clocks) -> bool {
+        let Some(key) = self.key_of(alert) else { return false };
+        let group = self.by_key.get(&key).copied().unwrap_or_else(|| self.add(key, clocks));
+        self.groups[group].apply(alert);
+        true
+    }
+
+    /// What is pending or fires.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.groups.iter().filter_map(|group| group.alert.as_ref())
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> alerting::Rule {
+        let any = |state| self.groups.iter().any(|group| group.state() == state);
+        let states = [AlertState::Firing, AlertState::Pending];
+        alerting::Rule {
+            name: self.rule.name.clone(),
+            source: self.rule.source.clone(),
+            condition: self.rule.to_string(),
+            state: states.into_iter().find(|state| any(*state)).unwrap_or(AlertState::Inactive),
+            series: self.groups.iter().filter(|group| !group.is_idle()).count() as u64,
+            overflow: self.folded.len() as u64,
+        }
+    }
+
+    /// How much is kept.
+    pub fn len(&self) -> usize {
+        self.groups.iter().map(Group::len).sum()
+    }
+
+    /// When something may change by itself, in Unix milliseconds.
+    pub fn next_due(&self, now_ms: u64) -> Option<u64> {
+        let next_s = now_ms / 1000 + 1;
+        let moves = self.groups.iter().filter_map(|group| Some(group.first_s()?.max(next_s) * 1000)).min();
+        moves.into_iter().chain(self.due_ms).min()
+    }
+
+    /// The first second that can still be within a window.
+    fn begin_s(&self, now_s: u64) -> u64 {
+        (now_s + 1).saturating_sub(self.rule.window_s + PATIENCE_S)
+    }
+
+    /// The group of the series with this number; none if it is filtered out.
+    fn place(
+        &mut self,
+        number: usize,
+        series: &dyn Labelled,
+        clocks: &mut Clocks,
+        now_s: u64,
+    ) -> Option<usize> {
+        let known = self.places.get(number).copied().flatten();
+        let place = known.unwrap_or_else(|| self.place_of(series, clocks, now_s));
+        if known.is_none() && !matches!(place, Place::Folded(_)) {
+            self.places.resize(self.places.len().max(number + 1), None);
+            self.places[number] = Some(place);
+        }
+        place.group()
+    }
+
+    fn place_of(&mut self, thing: &dyn Labelled, clocks: &mut Clocks, now_s: u64) -> Place {
+        if !self.rule.filters.matches_by(|name| thing.label(name)) {
+            return Place::Outside;
+        }
+        let key: Key = self.rule.by.iter().map(|name| thing.label(name).into_owned()).collect();
+        if let Some(group) = self.by_key.get(&key) {
+            return Place::In(*group);
+        }
+        if self.groups.len() >= MAX_GROUPS && self.swept_s != now_s {
+            self.make_room(now_s);
+        }
+        if self.groups.len() < MAX_GROUPS { Place::In(self.add(key, clocks)) } else { self.fold(key, clocks) }
+    }
+
+    /// Past the bound, everything new goes into one group.
+    fn fold(&mut self, key: Key, clocks: &mut Clocks) -> Place {
+        let overflow = vec![OVERFLOW.to_owned(); key.len()];
+        if self.folded.len() < MAX_FOLDED {
+            self.folded.insert(key);
+        }
+        let known = self.by_key.get(&overflow).copied();
+        Place::Folded(known.unwrap_or_else(|| self.add(overflow, clocks)))
+    }
+
+    fn add(&mut self, key: Key, clocks: &mut Clocks) -> usize {
+        let is_overflow = key.iter().all(|value| value == OVERFLOW);
+        let service = self.rule.by.iter().position(|label| *label == SERVICE).filter(|_| !is_overflow);
+        let service = service.map(|at| clocks.number(&key[at]));
+        self.groups.push(Group::new(&self.rule, &key, service));
+        self.by_key.insert(key, self.groups.len() - 1);
+        self.groups.len() - 1
+    }
+
+    /// Forgets groups of which nothing is known any more. What was folded may then get one of its own.
+    fn make_room(&mut self, now_s: u64) {
+        self.swept_s = now_s;
+        if !self.groups.iter().any(Group::is_idle) {
+            return;
+        }
+        let mut keys: Vec<(Key, usize)> = self.by_key.drain().collect();
+        keys.sort_unstable_by_key(|(_, group)| *group);
+        let groups = std::mem::take(&mut self.groups).into_iter().zip(keys);
+        for (group, (key, _)) in groups.filter(|(group, _)| !group.is_idle()) {
+            self.by_key.insert(key, self.groups.len());
+            self.groups.push(group);
+        }
+        self.places.clear();
+        self.folded.clear();
+    }
+
+    /// The key of the group that has this alert; none if it can be none of this rule's.
+    fn key_of(&self, alert: &Alert) -> Option<Key> {
+        let label = |name: &str| alert.labels.get(name).cloned().unwrap_or_default();
+        let key: Key = self.rule.by.iter().map(|name| label(name)).collect();
+        let is_overflow = key.iter().all(|value| value == OVERFLOW);
+        let mut values = self.rule.by.iter().zip(&key);
+        let is_allowed = is_overflow || values.all(|(name, value)| self.rule.filters.allow(name, value));
+        let is_own = group::labels(&self.rule, &key) == alert.labels;
+        (is_own && is_allowed).then_some(key)
+    }
+
+    /// As of when its groups are judged.
+    fn pace<'a>(&mut self, clocks: &'a Clocks, now_ms: u64) -> Pace<'a> {
+        let new = clocks.names().iter().skip(self.looks_at.len());
+        self.looks_at.extend(new.map(|name| self.rule.filters.allow(SERVICE, name)));
+        let clock: fn(&Service) -> &Clock = match self.rule.signal.source {
+            Source::Http | Source::Db => |service| &service.traffic,
+            _ => |service| &service.hosts,
+        };
+        let looked_at = clocks.services().iter().zip(&self.looks_at).filter(|(_, looks)| **looks);
+        let all = looked_at.map(|(service, _)| clock(service));
+        let (newest_s, has_moved) = all.fold((0, false), |(newest_s, has_moved), clock| {
+            (clock.newest_s().max(newest_s), clock.has_moved() || has_moved)
+        });
+        let is_reading = self.rule.signal.source == Source::Reading;
+        Pace { now_ms, clock, services: clocks.services(), all: (newest_s, has_moved), is_reading }
+    }
+}
+
+/// As of when the groups of a rule are judged.
+struct Pace<'a> {
+    now_ms: u64,
+    clock: fn(&Service) -> &Clock,
+    services: &'a [Service],
+    /// The newest second of all services that the rule looks at, and whether it moved.
+    all: (u64, bool),
+    is_reading: bool,
+}
+
+impl Pace<'_> {
+    /// As of when a group is judged that goes by this service, and whether there is something new about that.
+    fn of(&self, service: Option<usize>) -> (Moment, bool) {
+        if self.is_reading {
+            return (Moment::of_readings(self.now_ms), false);
+        }
+        let own = service.and_then(|number| self.services.get(number)).map(self.clock);
+        let (newest_s, has_moved) = own.map_or(self.all, |clock| (clock.newest_s(), clock.has_moved()));
+        (Moment::of_telemetry(self.now_ms, newest_s), has_moved)
+    }
+}

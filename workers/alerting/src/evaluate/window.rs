@@ -1,0 +1,169 @@
+//! What happened within a span of event time that moves on.
+
+use std::collections::BTreeMap;
+
+use keelson_schemas::histogram::Histogram;
+
+/// The parts in which a window moves on. One of up to five minutes moves on by the second, a longer one in steps of a 300th of it, so that what is kept is bounded.
+const STEPS: u64 = 300;
+
+/// What can be added up.
+pub(super) trait Amount: Default {
+    /// Adds all of `other`.
+    fn add(&mut self, other: &Self);
+    /// Takes out what was added; false if that cannot be, so that the rest has to be added up anew.
+    fn take_out(&mut self, other: &Self) -> bool;
+}
+
+/// Amounts by the time at which they happened, and the total of those within `(end - span, end]`. What is ahead of the end waits until the end gets there.
+#[derive(Debug)]
+pub(super) struct Window<A> {
+    step_s: u64,
+    /// In steps, as are `end` and the keys of `steps`.
+    span: u64,
+    end: u64,
+    steps: BTreeMap<u64, A>,
+    /// Of the steps up to `end`, unless it is outdated.
+    total: A,
+    is_outdated: bool,
+}
+
+impl<A: Amount> Window<A> {
+    pub fn new(span_s: u64) -> Self {
+        let step_s = span_s.div_ceil(STEPS).max(1);
+        Self {
+            step_s,
+            span: span_s.div_ceil(step_s),
+            end: 0,
+            steps: BTreeMap::new(),
+            total: A::default(),
+            is_outdated: false,
+        }
+    }
+
+    /// Adds what happened in a second. What lies before the window is passed over.
+    pub fn add(&mut self, second: u64, amount: &A) {
+        let step = second / self.step_s;
+        if step + self.span <= self.end {
+            return;
+        }
+        self.steps.entry(step).or_default().add(amount);
+        if step <= self.end {
+            self.total.add(amount);
+        }
+    }
+
+    /// Moves on, so that the window ends with this second.
+    pub fn advance(&mut self, second: u64) {
+        let end = second / self.step_s;
+        if end <= self.end {
+            return;
+        }
+        for amount in self.steps.range(self.end + 1..=end).map(|(_, amount)| amount) {
+            self.total.add(amount);
+        }
+        self.end = end;
+        while let Some(first) = self.steps.first_entry().filter(|first| first.key() + self.span <= end) {
+            self.is_outdated |= !self.total.take_out(&first.remove());
+        }
+    }
+
+    /// All that happened within the window.
+    pub fn total(&mut self) -> &A {
+        if std::mem::take(&mut self.is_outdated) {
+            self.total = A::default();
+            for amount in self.steps.range(..=self.end).map(|(_, amount)| amount) {
+                self.total.add(amount);
+            }
+        }
+        &self.total
+    }
+
+    /// The earliest second for which something is kept.
+    pub fn first_s(&self) -> Option<u64> {
+        self.steps.first_key_value().map(|(step, _)| step * self.step_s)
+    }
+
+    /// Steps that are kept.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+}
+
+impl Amount for Histogram {
+    fn add(&mut self, other: &Self) {
+        self.merge(other);
+    }
+
+    /// The longest of the rest is not known.
+    fn take_out(&mut self, other: &Self) -> bool {
+        other.count() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sums::Sums;
+    use super::*;
+
+    fn count(window: &mut Window<Sums>) -> u64 {
+        window.total().count
+    }
+
+    #[test]
+    fn a_window_holds_what_is_after_its_begin_and_up_to_its_end() {
+        for (span_s, ago, expected) in [
+            (60, 0, 1),
+            (60, 59, 1),
+            (60, 60, 0),
+            (1, 0, 1),
+            (1, 1, 0),
+            // In steps of 12 s: 3600 s before second 6_011 lies in the step that just went.
+            (3_600, 3_599, 1),
+            (3_600, 3_600, 0),
+        ] {
+            let mut window = Window::<Sums>::new(span_s);
+            window.add(6_011 - ago, &Sums { count: 1, ..Sums::default() });
+            window.advance(6_011);
+            assert_eq!(count(&mut window), expected, "{span_s} s, {ago} s ago");
+        }
+    }
+
+    #[test]
+    fn what_is_late_counts_and_what_is_ahead_waits() {
+        let one = Sums { count: 1, ..Sums::default() };
+        let mut window = Window::<Sums>::new(60);
+        window.advance(1_000);
+        window.add(941, &one);
+        window.add(940, &one);
+        window.add(1_005, &one);
+        assert_eq!((count(&mut window), window.first_s()), (1, Some(941)));
+        window.advance(1_001);
+        assert_eq!((count(&mut window), window.first_s()), (0, Some(1_005)));
+        window.advance(1_000);
+        window.advance(1_005);
+        window.add(1_005, &one);
+        assert_eq!(count(&mut window), 2);
+        window.advance(2_000);
+        assert_eq!((count(&mut window), window.first_s(), window.len()), (0, None, 0));
+    }
+
+    #[test]
+    fn durations_that_left_the_window_are_in_no_quantile() {
+        let histogram = |us| {
+            let mut histogram = Histogram::default();
+            histogram.record(us);
+            histogram
+        };
+        let mut window = Window::<Histogram>::new(10);
+        window.add(1, &histogram(9_000_000));
+        window.add(5, &histogram(1_000));
+        window.advance(10);
+        assert_eq!(window.total().max_us(), Some(9_000_000));
+        window.advance(11);
+        window.add(9, &histogram(2_000));
+        assert_eq!((window.total().count(), window.total().max_us()), (2, Some(2_000)));
+        window.advance(100);
+        assert_eq!(window.total(), &Histogram::default());
+    }
+}
