@@ -73,7 +73,12 @@ impl Evaluator {
 
     /// Counts a slice, and decides nothing.
     pub fn observe(&mut self, slice: &Slice) {
-        let end_s = slice.cut_at_ms / 1000 + AHEAD_S;
+        self.observe_until(slice, u64::MAX);
+    }
+
+    /// Counts what of a slice happened up to and with the second `end_s`.
+    pub(crate) fn observe_until(&mut self, slice: &Slice, end_s: u64) {
+        let end_s = end_s.min(slice.cut_at_ms / 1000 + AHEAD_S);
         for service in &slice.services {
             let number = self.clocks.number(&service.service);
             self.count_requests(number, service, end_s);
@@ -127,7 +132,7 @@ impl Evaluator {
     /// When something may change although nothing more is observed; none if it then stays as it is for ever. Always later than the last evaluation.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        let watches = self.watches.iter().filter_map(|watch| watch.next_due(self.now_ms));
+        let watches = self.watches.iter().filter_map(Watch::next_due);
         let clocks = self.clocks.next_s(self.now_ms / 1000).map(|second| second * 1000);
         let orphans = (!self.orphans.is_empty()).then_some(self.now_ms);
         watches.chain(clocks).chain(orphans).min().map(|due_ms| due_ms.max(self.now_ms + 1))
@@ -144,10 +149,10 @@ impl Evaluator {
         self.watches.iter().map(Watch::status).collect()
     }
 
-    /// How much is kept: seconds with data, over everything that rules look at apart.
+    /// About how many bytes the windows take.
     #[must_use]
-    pub(crate) fn kept(&self) -> usize {
-        self.watches.iter().map(Watch::len).sum()
+    pub(crate) fn bytes(&self) -> usize {
+        self.watches.iter().map(Watch::bytes).sum()
     }
 
     fn move_on(&mut self, now_ms: u64) {

@@ -109,24 +109,31 @@ impl Group {
 
     /// Whether nothing would be lost with it.
     pub fn is_idle(&self) -> bool {
-        self.alert.is_none() && self.first_s().is_none()
+        let is_empty = match &self.content {
+            Content::Sums(window) => window.is_empty(),
+            Content::Durations(window) => window.is_empty(),
+            Content::Lasts(lasts) => lasts.is_empty(),
+        };
+        is_empty && self.alert.is_none()
     }
 
-    /// The earliest second for which something is kept.
-    pub fn first_s(&self) -> Option<u64> {
-        match &self.content {
-            Content::Sums(window) => window.first_s(),
-            Content::Durations(window) => window.first_s(),
-            Content::Lasts(lasts) => lasts.first_s(),
-        }
+    /// The second at which its content changes by itself, if its window's end lags behind by `patience_s` then.
+    pub fn next_s(&self, patience_s: u64) -> Option<u64> {
+        let next = match &self.content {
+            Content::Sums(window) => window.next_s(),
+            Content::Durations(window) => window.next_s(),
+            Content::Lasts(lasts) => lasts.next_s(),
+        };
+        let leaves_s = next.leaves_s.map(|second| second + patience_s);
+        next.comes_s.into_iter().chain(leaves_s).min()
     }
 
-    /// How much is kept.
-    pub fn len(&self) -> usize {
+    /// About how many bytes it keeps.
+    pub fn bytes(&self) -> usize {
         match &self.content {
-            Content::Sums(window) => window.len(),
-            Content::Durations(window) => window.len(),
-            Content::Lasts(lasts) => lasts.len() as usize,
+            Content::Sums(window) => window.bytes(),
+            Content::Durations(window) => window.bytes(),
+            Content::Lasts(_) => 0,
         }
     }
 

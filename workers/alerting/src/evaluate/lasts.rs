@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keelson_schemas::alerting::Labels;
 use rustc_hash::FxHashMap;
 
+use super::window::Next;
 use crate::rules::Side;
 
 /// Things whose readings one group keeps; those of further ones are passed over.
@@ -53,13 +54,19 @@ impl Lasts {
         self.things.values().filter(|readings| readings.range(..=self.end_s).next().is_some()).count() as u64
     }
 
-    /// The earliest second for which something is kept.
-    pub fn first_s(&self) -> Option<u64> {
-        self.things
-            .values()
-            .filter_map(|readings| readings.first_key_value())
-            .map(|(second, _)| *second)
-            .min()
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.things.is_empty()
+    }
+
+    /// The next end with which something else counts.
+    pub fn next_s(&self) -> Next {
+        let comes = self.things.values().filter_map(|readings| readings.range(self.end_s + 1..).next());
+        let counted = self.things.values().filter_map(|readings| readings.range(..=self.end_s).next_back());
+        Next {
+            comes_s: comes.map(|(second, _)| *second).min(),
+            leaves_s: counted.map(|(second, _)| second + self.span_s).min(),
+        }
     }
 }
 
@@ -91,9 +98,21 @@ mod tests {
             let told = (lasts.worst(Side::Above), lasts.worst(Side::Below), lasts.len());
             assert_eq!(told, (above, below, len), "{second}");
         }
-        assert_eq!(lasts.first_s(), None);
+        assert!(lasts.is_empty());
         lasts.add(1_020, &about("a"), 1.0);
-        assert_eq!(lasts.first_s(), None, "what comes too late is passed over");
+        assert!(lasts.is_empty(), "what comes too late is passed over");
+    }
+
+    #[test]
+    fn it_is_known_when_something_else_counts() {
+        let mut lasts = Lasts::new(300);
+        assert_eq!(lasts.next_s(), Next::default());
+        [1_000, 1_010].into_iter().for_each(|second| lasts.add(second, &about("a"), 5.0));
+        assert_eq!(lasts.next_s(), Next { comes_s: Some(1_000), leaves_s: None });
+        lasts.advance(1_000);
+        assert_eq!(lasts.next_s(), Next { comes_s: Some(1_010), leaves_s: Some(1_300) });
+        lasts.advance(1_010);
+        assert_eq!(lasts.next_s(), Next { comes_s: None, leaves_s: Some(1_310) });
     }
 
     #[test]

@@ -59,6 +59,8 @@ fn quotient(sum: i128, divisor: i128) -> f64 {
 }
 
 impl Amount for Sums {
+    const BYTES: usize = 100;
+
     fn add(&mut self, other: &Self) {
         self.count += other.count;
         self.marked += other.marked;

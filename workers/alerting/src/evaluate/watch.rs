@@ -171,16 +171,17 @@ impl Watch {
         }
     }
 
-    /// How much is kept.
-    pub fn len(&self) -> usize {
-        self.groups.iter().map(Group::len).sum()
+    /// About how many bytes it keeps.
+    pub fn bytes(&self) -> usize {
+        self.groups.iter().map(Group::bytes).sum()
     }
 
-    /// When something may change by itself, in Unix milliseconds.
-    pub fn next_due(&self, now_ms: u64) -> Option<u64> {
-        let next_s = now_ms / 1000 + 1;
-        let moves = self.groups.iter().filter_map(|group| Some(group.first_s()?.max(next_s) * 1000)).min();
-        moves.into_iter().chain(self.due_ms).min()
+    /// When something may change by itself, in Unix milliseconds; perhaps in the past.
+    pub fn next_due(&self) -> Option<u64> {
+        let patience_s = if self.rule.signal.source == Source::Reading { 0 } else { PATIENCE_S };
+        let contents =
+            self.groups.iter().filter_map(|group| group.next_s(patience_s)).map(|second| second * 1000);
+        contents.chain(self.due_ms).min()
     }
 
     /// The first second that can still be within a window.

@@ -9,6 +9,8 @@ const STEPS: u64 = 300;
 
 /// What can be added up.
 pub(super) trait Amount: Default {
+    /// About how many bytes one takes.
+    const BYTES: usize;
     /// Adds all of `other`.
     fn add(&mut self, other: &Self);
     /// Takes out what was added; false if that cannot be, so that the rest has to be added up anew.
@@ -79,18 +81,39 @@ impl<A: Amount> Window<A> {
         &self.total
     }
 
-    /// The earliest second for which something is kept.
-    pub fn first_s(&self) -> Option<u64> {
-        self.steps.first_key_value().map(|(step, _)| step * self.step_s)
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
     }
 
-    /// Steps that are kept.
-    pub fn len(&self) -> usize {
-        self.steps.len()
+    /// The next end, as a second, with which the total is another: something comes into the window, or leaves it.
+    pub fn next_s(&self) -> Next {
+        let comes = self.steps.range(self.end + 1..).next().map(|(step, _)| *step);
+        let leaves = self.steps.first_key_value().map(|(step, _)| *step).filter(|step| *step <= self.end);
+        Next {
+            comes_s: comes.map(|step| step * self.step_s),
+            leaves_s: leaves.map(|step| (step + self.span) * self.step_s),
+        }
+    }
+
+    /// About how many bytes are kept.
+    pub fn bytes(&self) -> usize {
+        self.steps.len() * A::BYTES
     }
 }
 
+/// The ends, as seconds, with which a window holds something else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Next {
+    /// Something comes into it.
+    pub comes_s: Option<u64>,
+    /// Something leaves it.
+    pub leaves_s: Option<u64>,
+}
+
 impl Amount for Histogram {
+    const BYTES: usize = 1_000;
+
     fn add(&mut self, other: &Self) {
         self.merge(other);
     }
@@ -137,15 +160,17 @@ mod tests {
         window.add(941, &one);
         window.add(940, &one);
         window.add(1_005, &one);
-        assert_eq!((count(&mut window), window.first_s()), (1, Some(941)));
+        let next = |comes_s, leaves_s| Next { comes_s, leaves_s };
+        assert_eq!((count(&mut window), window.next_s()), (1, next(Some(1_005), Some(1_001))));
         window.advance(1_001);
-        assert_eq!((count(&mut window), window.first_s()), (0, Some(1_005)));
+        assert_eq!((count(&mut window), window.next_s()), (0, next(Some(1_005), None)));
         window.advance(1_000);
         window.advance(1_005);
         window.add(1_005, &one);
         assert_eq!(count(&mut window), 2);
         window.advance(2_000);
-        assert_eq!((count(&mut window), window.first_s(), window.len()), (0, None, 0));
+        assert_eq!((count(&mut window), window.next_s()), (0, next(None, None)));
+        assert!(window.is_empty());
     }
 
     #[test]
