@@ -10,7 +10,9 @@ use crate::global::Global;
 use crate::nats_server::Leash;
 use crate::output::Exit;
 use crate::roles::ROLES;
-use crate::{bus, config, dead_letters, doctor, import, operations, output, run, token, up};
+use crate::{
+    alerts, bus, config, dead_letters, doctor, import, operations, output, rules, run, silences, token, up,
+};
 
 const ABOUT: &str = "\
 Keelson is the pipeline under a platform: request telemetry and commands in by HTTP, over NATS JetStream to the workers, exact metrics out.";
@@ -26,7 +28,7 @@ Exit codes:
   0  done
   1  failed; the message says what to do
   2  the command line or the configuration is wrong
-  3  done, and there is something to look at (bus plan: differences; doctor: problems; import: malformed lines)
+  3  done, and there is something to look at (bus plan: differences; doctor: problems; import: malformed lines; rules: errors)
 
 Configuration: keelson.toml (or KEELSON_CONFIG), then the environment, then options; see `keelson config show`.";
 
@@ -60,6 +62,14 @@ enum Command {
     /// Make tokens for the HTTP ingress
     #[command(subcommand)]
     Token(token::Command),
+    /// See what is wrong, and who is told of it
+    Alerts(alerts::Alerts),
+    /// Keep alerts from being notified for a while
+    #[command(subcommand)]
+    Silences(silences::Command),
+    /// Check the rules by which alerts fire, and try them against the past
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// See what became of commands
     #[command(subcommand)]
     Operations(operations::Command),
@@ -100,6 +110,9 @@ impl Cli {
             Command::Config(command) => command.run(&global),
             Command::Telemetry(Telemetry::Import(import)) => on_one_core(import.run(&global)),
             Command::Token(command) => command.run(),
+            Command::Alerts(alerts) => on_one_core(alerts.run(&global)),
+            Command::Silences(command) => on_one_core(command.run(&global)),
+            Command::Rules(command) => on_one_core(command.run(&global)),
             Command::Operations(command) => on_one_core(command.run(&global)),
             Command::DeadLetters(command) => on_one_core(command.run(&global)),
             Command::Doctor(doctor) => on_one_core(doctor.run(&global)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use keelson_schemas::operation::Operation;
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -129,6 +130,28 @@ impl Client {
             .timeout(TIMEOUT)
             .header("Content-Type", "application/json")
             .header("Idempotency-Key", key)
+            .body(body);
+        self.json(self.send(request).await?).await
+    }
+
+    /// Asks for a command; the answer comes with its end, or after `wait_s` seconds.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn command(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        wait_s: u64,
+        body: Vec<u8>,
+    ) -> Result<Operation, CallError> {
+        let request = self
+            .request(method, path, &[])?
+            .timeout(TIMEOUT)
+            .header("Content-Type", "application/json")
+            .header("Idempotency-Key", key)
+            .header("Prefer", format!("wait={wait_s}"))
             .body(body);
         self.json(self.send(request).await?).await
     }

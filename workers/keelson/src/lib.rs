@@ -3,6 +3,7 @@
 //! `keelson up` and `keelson run` start roles (`roles.rs`, one line each) in a `Process`; the other commands ask a running one over HTTP,
 //! or the bus itself. Only this crate knows every worker.
 
+mod alerts;
 mod bus;
 mod cli;
 mod client;
@@ -18,9 +19,13 @@ mod operations;
 mod output;
 mod process;
 mod roles;
+mod rules;
 mod run;
+mod silences;
+mod time;
 mod token;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
