@@ -54,6 +54,11 @@ pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "keelson: {line}");
 }
 
+/// Writes a line to standard error as it stands, such as `file:line: …`, by which editors and terminals find the place.
+pub fn point_out(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Writes a value as JSON, for scripts.
 ///
 /// # Errors

@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::alerts::name;
 use crate::client::{Client, ClientArgs};
 use crate::global::Global;
-use crate::output::{Exit, complain, say, say_table, show};
+use crate::output::{Exit, complain, point_out, say, say_table, show};
 use crate::watch;
 
 const PATH: &str = "/api/monitoring/rules";
@@ -123,9 +123,8 @@ fn read(file: &Path) -> anyhow::Result<Source> {
     Ok(Source { name: file.display().to_string(), text })
 }
 
-/// As they stand, so that editors find the file and the line.
 fn tell_errors(errors: &[String]) -> Exit {
-    errors.iter().for_each(|error| complain(error));
+    errors.iter().for_each(|error| point_out(error));
     Exit::Usage
 }
 

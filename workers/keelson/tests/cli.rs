@@ -100,6 +100,8 @@ fn what_is_missing_is_said_with_what_to_do() {
         (&["run", "metrics"][..], &["NATS_URL"][..]),
         (&["bus", "plan"], &["NATS_URL", "keelson up"]),
         (&["operations", "list", "--url", "http://127.0.0.1:1"], &["keelson up", "KEELSON_URL"]),
+        (&["alerts", "--url", "http://127.0.0.1:1"], &["keelson up", "KEELSON_URL"]),
+        (&["rules", "check", "absent.toml"], &["absent.toml"]),
         (&["telemetry", "import", "absent.log", "--service", "web"], &["absent.log"]),
     ] {
         let failed = run(keelson(place.path()).args(arguments));
@@ -135,6 +137,41 @@ fn completions_are_a_script_for_the_shell() {
     assert!(script.contains("_keelson()") && script.contains("dead-letters"));
 }
 
+const RULE: &str = "[[rules]]\nname = \"Errors\"\nsignal = \"errors\"\nabove = 0\n";
+/// Three errors: in line 3, line 4 and line 7.
+const WRONG: &str = "[[rules]]\nname = \"Errors\"\nsignal = \"eror_ratio\"\nabve = 0.5\n\n[[rules]]\nname = \"\"\nsignal = \"errors\"\nabove = 1\n";
+
+#[test]
+fn everything_that_is_wrong_with_rules_is_said_at_once_with_its_place() {
+    let place = tempdir().unwrap();
+    fs::write(place.path().join("wrong.toml"), WRONG).unwrap();
+    fs::write(place.path().join("keelson.toml"), "[alerting]\nrule_files = [\"*ong.toml\"]\n").unwrap();
+    for arguments in [&["rules", "check", "wrong.toml"][..], &["rules", "check"]] {
+        let checked = run(keelson(place.path()).args(arguments));
+        let said = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(2), "{arguments:?}: {said}");
+        for (line, key) in [(3, "signal"), (4, "abve"), (7, "name")] {
+            let found =
+                said.lines().any(|said| said.contains(&format!("wrong.toml:{line}: ")) && said.contains(key));
+            assert!(found, "{arguments:?}: nothing about {key} in line {line}:\n{said}");
+        }
+    }
+}
+
+#[test]
+fn rules_in_which_nothing_is_wrong_are_counted() {
+    let place = tempdir().unwrap();
+    fs::write(place.path().join("rules.toml"), RULE).unwrap();
+    let checked = run(keelson(place.path()).args(["rules", "check", "rules.toml"]));
+    assert_eq!((checked.status.code(), text(&checked.stdout).starts_with("1 rules,")), (Some(0), true));
+    fs::write(place.path().join("keelson.toml"), "[alerting]\nrule_files = [\"rules.toml\"]\n").unwrap();
+    let checked = run(keelson(place.path()).args(["rules", "check"]));
+    assert_eq!((checked.status.code(), text(&checked.stdout).starts_with("6 rules,")), (Some(0), true));
+    let untested = run(keelson(place.path()).args(["rules", "test", "rules.toml"]));
+    assert_eq!(untested.status.code(), Some(3), "{}", text(&untested.stderr));
+    assert!(text(&untested.stdout).contains("--since"));
+}
+
 /// The sample that is shipped.
 fn sample() -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/keelson.toml");
@@ -156,27 +193,34 @@ fn the_sample_configuration_has_every_key_with_its_default() {
     assert_eq!(sampled.len(), defaults.len());
     for (sampled, default) in sampled.iter().zip(&defaults) {
         assert_eq!((&sampled["key"], &sampled["value"]), (&default["key"], &default["value"]));
-        assert!(
-            sampled["key"] == "auth.tokens" || sampled["from"] == "keelson.toml",
-            "not in the sample: {}",
-            sampled["key"]
-        );
+        // Lists of tables stand in the sample as one that is commented out.
+        let tables = ["auth.tokens", "alerting.rules", "alerting.receivers", "alerting.inhibit"];
+        let is_table = tables.iter().any(|key| sampled["key"] == *key);
+        assert!(is_table || sampled["from"] == "keelson.toml", "not in the sample: {}", sampled["key"]);
     }
 }
 
 #[test]
 fn what_the_sample_configuration_leaves_out_can_be_put_in_as_it_stands() {
     let place = tempdir().unwrap();
-    let is_setting = |line: &&str| line.contains(" = ") || line.starts_with("[[");
+    let is_setting = |line: &&str| line.contains(" = ") || line.starts_with('[') && line.ends_with(']');
     let put_in: String = sample()
         .lines()
         .map(|line| line.strip_prefix("# ").filter(is_setting).unwrap_or(line).to_owned() + "\n")
         .collect();
     fs::write(place.path().join("keelson.toml"), put_in).unwrap();
     let keys: Vec<String> = settings(place.path()).iter().map(|setting| setting["key"].to_string()).collect();
-    for key in
-        ["nats.url", "nats.credentials_file", "nats.user", "nats.password", "nats.server", "otel.endpoint"]
-    {
+    for key in [
+        "nats.url",
+        "nats.credentials_file",
+        "nats.user",
+        "nats.password",
+        "nats.server",
+        "otel.endpoint",
+        "alerting.route.group_by",
+        "alerting.route.repeat_interval",
+        "alerting.smtp.url",
+    ] {
         assert!(keys.contains(&format!("\"{key}\"")), "{key} is not among {keys:?}");
     }
 }

@@ -41,11 +41,13 @@ pub struct Route {
     /// After how long what still fires is notified again. `"4h"`
     pub repeat_interval: Option<Span>,
     /// All must match: `severity="critical"`. None at the root.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matchers: Vec<String>,
     /// Whether routes after this one are looked at too.
-    #[serde(rename = "continue")]
+    #[serde(rename = "continue", skip_serializing_if = "std::ops::Not::not")]
     pub goes_on: bool,
     /// The children.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
 }
 
