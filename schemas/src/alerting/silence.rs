@@ -50,12 +50,28 @@ impl FromStr for Matcher {
     }
 }
 
-/// The value with its quotes taken off, if it has any.
+/// The value with its quotes, if it has any, and its escapes taken off: `\"`, `\\` and `\n`. As in Alertmanager a backslash before anything else stands
+/// for itself, so that `path=~"/v\d+"` means what it says.
 fn unquoted(value: &str) -> Option<String> {
-    let Some(inner) = value.strip_prefix('"') else {
-        return (!value.contains('"')).then(|| value.to_owned());
-    };
-    serde_json::from_str(&format!("\"{inner}")).ok()
+    let (inner, is_quoted) = value.strip_prefix('"').map_or((value, false), |inner| (inner, true));
+    let (mut chars, mut unquoted) = (inner.chars(), String::with_capacity(inner.len()));
+    while let Some(next) = chars.next() {
+        match next {
+            '"' => return (is_quoted && chars.as_str().is_empty()).then_some(unquoted),
+            '\\' => unquoted.push_str(&escaped(chars.next())),
+            other => unquoted.push(other),
+        }
+    }
+    (!is_quoted).then_some(unquoted)
+}
+
+fn escaped(next: Option<char>) -> String {
+    match next {
+        Some('n') => "\n".into(),
+        Some(itself @ ('"' | '\\')) => itself.into(),
+        Some(other) => format!("\\{other}"),
+        None => "\\".into(),
+    }
 }
 
 impl fmt::Display for Matcher {
@@ -66,7 +82,8 @@ impl fmt::Display for Matcher {
             (true, true) => "=~",
             (true, false) => "!~",
         };
-        write!(f, "{}{operator}{}", self.name, serde_json::Value::from(self.value.as_str()))
+        let value = self.value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        write!(f, "{}{operator}\"{value}\"", self.name)
     }
 }
 
@@ -132,12 +149,17 @@ mod tests {
             ("a!~x", "a!~\"x\""),
             ("a=", "a=\"\""),
             ("a=\"say \\\"hi\\\"\"", "a=\"say \\\"hi\\\"\""),
+            (r#"a=~"/v\d+\\.x""#, r#"a=~"/v\\d+\\.x""#),
+            (r"a=~/v\d+", r#"a=~"/v\\d+""#),
+            (r"a=x\", r#"a="x\\""#),
+            (r#"a="x\n\t""#, r#"a="x\n\\t""#),
+            ("a=\"\u{1}\t\"", "a=\"\u{1}\t\""),
         ] {
             let matcher: Matcher = text.parse().unwrap();
             assert_eq!(matcher.to_string(), shown);
             assert_eq!(matcher.to_string().parse::<Matcher>().unwrap(), matcher);
         }
-        for text in ["", "a", "=b", "a b=c", "1a=b", "a=\"b", "a=b\"", "a!b"] {
+        for text in ["", "a", "=b", "a b=c", "1a=b", "a=\"b", "a=b\"", "a!b", "a=\"b\"c", "a=\"b\\\""] {
             assert!(text.parse::<Matcher>().is_err(), "{text}");
         }
     }
