@@ -28,9 +28,15 @@ pub struct Backtest {
     since_ms: u64,
     until_ms: u64,
     has_begun: bool,
-    /// Where in the report what still fires is, by fingerprint; none for what is not told.
+    report: Report,
+}
+
+/// The report as it grows.
+#[derive(Debug, Default)]
+struct Report {
+    told: BacktestReport,
+    /// Where in it what still fires is, by fingerprint; none for what is not told.
     firing: FxHashMap<String, Option<usize>>,
-    report: BacktestReport,
 }
 
 /// There is more than a replay by event time can hold.
@@ -46,15 +52,7 @@ impl Backtest {
         if axis == TimeAxis::Event {
             evaluator.advance(since_ms);
         }
-        Self {
-            evaluator,
-            axis,
-            since_ms,
-            until_ms,
-            has_begun: false,
-            firing: FxHashMap::default(),
-            report: BacktestReport::default(),
-        }
+        Self { evaluator, axis, since_ms, until_ms, has_begun: false, report: Report::default() }
     }
 
     /// Takes the next slice in.
@@ -75,13 +73,13 @@ impl Backtest {
     #[must_use]
     pub fn finish(mut self) -> BacktestReport {
         self.pass_until(self.until_ms);
-        self.report
+        self.report.told
     }
 
     fn gather(&mut self, slice: &Slice) -> Result<(), TooMuch> {
         let (since_s, until_s) = (self.since_ms.div_ceil(1000), self.until_ms / 1000);
         self.evaluator.observe_until(slice, until_s);
-        self.tell_of(slice, |second| (since_s..=until_s).contains(&second));
+        self.report.count(slice, |second| (since_s..=until_s).contains(&second));
         if self.evaluator.bytes() > MAX_BYTES { Err(TooMuch(MAX_BYTES)) } else { Ok(()) }
     }
 
@@ -96,31 +94,25 @@ impl Backtest {
         }
         self.pass_until(at_ms.saturating_sub(1));
         self.evaluator.observe(slice);
-        self.tell_of(slice, |_| true);
-        self.evaluate(at_ms);
+        self.report.count(slice, |_| true);
+        self.pass_until(at_ms);
     }
 
-    /// Lets time pass, and evaluates whenever something may have changed.
+    /// Lets time pass.
     fn pass_until(&mut self, at_ms: u64) {
+        let report = &mut self.report;
         if !std::mem::replace(&mut self.has_begun, true) {
-            self.evaluate(self.since_ms);
+            self.evaluator.play_until(self.since_ms, |change| report.note(change));
         }
-        while let Some(due_ms) = self.evaluator.next_due().filter(|due_ms| *due_ms <= at_ms) {
-            self.evaluate(due_ms);
-        }
+        self.evaluator.play_until(at_ms, |change| report.note(change));
     }
+}
 
-    fn evaluate(&mut self, now_ms: u64) {
-        for change in self.evaluator.evaluate(now_ms) {
-            self.evaluator.apply(&change.alert);
-            self.note(change);
-        }
-    }
-
+impl Report {
     fn note(&mut self, Change { mut alert, .. }: Change) {
         match alert.state {
             AlertState::Firing => {
-                let place = (self.report.firings.len() < MAX_FIRINGS).then_some(self.report.firings.len());
+                let place = (self.told.firings.len() < MAX_FIRINGS).then_some(self.told.firings.len());
                 self.firing.insert(alert.fingerprint, place);
                 let firing = Firing {
                     labels: alert.labels,
@@ -130,13 +122,13 @@ impl Backtest {
                     ends_at_ms: None,
                 };
                 match place {
-                    Some(_) => self.report.firings.push(firing),
-                    None => self.report.more += 1,
+                    Some(_) => self.told.firings.push(firing),
+                    None => self.told.more += 1,
                 }
             }
             AlertState::Resolved => {
                 if let Some(place) = self.firing.remove(&alert.fingerprint).flatten() {
-                    self.report.firings[place].ends_at_ms = alert.ends_at_ms;
+                    self.told.firings[place].ends_at_ms = alert.ends_at_ms;
                 }
             }
             AlertState::Pending | AlertState::Inactive => {}
@@ -144,17 +136,17 @@ impl Backtest {
     }
 
     /// Counts what of a slice lies within the time that was asked for.
-    fn tell_of(&mut self, slice: &Slice, is_within: impl Fn(u64) -> bool) {
-        self.report.slices += 1;
+    fn count(&mut self, slice: &Slice, is_within: impl Fn(u64) -> bool) {
+        self.told.slices += 1;
         let cell = |cell: &Cell| (cell.second, cell.count);
         for service in &slice.services {
             let http = service.http.iter().flat_map(|delta| &delta.cells).map(cell);
             let db = service.db.iter().flat_map(|delta| &delta.cells).map(cell);
             let hosts = service.hosts.iter().map(|host| (host.reading.ts / 1000, 1));
             for (second, count) in http.chain(db).chain(hosts).filter(|(second, _)| is_within(*second)) {
-                self.report.samples += count;
-                self.report.from = Some(self.report.from.map_or(second, |from| from.min(second)));
-                self.report.to = Some(self.report.to.map_or(second, |to| to.max(second)));
+                self.told.samples += count;
+                self.told.from = Some(self.told.from.map_or(second, |from| from.min(second)));
+                self.told.to = Some(self.told.to.map_or(second, |to| to.max(second)));
             }
         }
     }

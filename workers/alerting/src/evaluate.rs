@@ -138,6 +138,22 @@ impl Evaluator {
         watches.chain(clocks).chain(orphans).min().map(|due_ms| due_ms.max(self.now_ms + 1))
     }
 
+    /// Lets time pass up to and with `at_ms`, evaluates then and whenever something may have changed before, and makes every change.
+    pub(crate) fn play_until(&mut self, at_ms: u64, mut note: impl FnMut(Change)) {
+        let due = |evaluator: &Self| evaluator.next_due().filter(|due_ms| *due_ms < at_ms);
+        while let Some(now_ms) = due(self) {
+            self.play(now_ms, &mut note);
+        }
+        self.play(at_ms, &mut note);
+    }
+
+    fn play(&mut self, now_ms: u64, note: &mut impl FnMut(Change)) {
+        for change in self.evaluate(now_ms) {
+            self.apply(&change.alert);
+            note(change);
+        }
+    }
+
     /// The alerts that are pending or firing.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.watches.iter().flat_map(Watch::alerts).chain(&self.orphans)
