@@ -60,8 +60,7 @@ impl Job {
         loop {
             let opened = tokio::select! {
                 biased;
-                () = self.ctx.tasks.cancelled() => return Ok(()),
-                _ = lease.lost() => return Ok(()),
+                () = lease.over(&self.ctx.tasks) => return Ok(()),
                 opened = Tenure::begin(self, lease) => opened?,
             };
             let Some(mut tenure) = opened else { return Ok(()) };
@@ -98,7 +97,7 @@ impl<'a> Tenure<'a> {
         let tenure = Self {
             inputs: Inputs::since(&job.ctx, since_ms)?,
             evaluator: Evaluator::new(rules, history.alerts().cloned().collect()),
-            keep_at: job.ctx.clock.now() + KEEP_EVERY,
+            keep_at: job.ctx.clock.now(),
             job,
             lease,
             loaded,
@@ -122,8 +121,7 @@ impl<'a> Tenure<'a> {
         loop {
             let end = tokio::select! {
                 biased;
-                _ = self.lease.lost() => Some(End::Over),
-                () = self.job.ctx.tasks.cancelled() => return self.leave().await,
+                () = self.lease.over(&self.job.ctx.tasks) => return Ok(self.leave().await),
                 _ = self.loaded.changed() => Some(End::ReadAgain),
                 () = clock.sleep_until(tick_at) => {
                     tick_at = clock.now() + TICK;
@@ -257,8 +255,7 @@ impl<'a> Tenure<'a> {
                 Commit::Refused(reason) => anyhow::bail!("the bus refuses a transition: {reason}"),
             }
             tokio::select! {
-                _ = self.lease.lost() => return Ok(Some(End::Over)),
-                () = self.job.ctx.tasks.cancelled() => return Ok(Some(End::Over)),
+                () = self.lease.over(&self.job.ctx.tasks) => return Ok(Some(End::Over)),
                 () = self.job.ctx.clock.sleep(TRY_AGAIN) => {}
             }
         }
@@ -269,9 +266,12 @@ impl<'a> Tenure<'a> {
         Some(End::ReadAgain)
     }
 
-    async fn leave(&mut self) -> anyhow::Result<End> {
-        self.history.keep().await?;
-        Ok(End::Over)
+    /// Where it stands is of use to the successor, and taken only from whom the checkpoint still belongs to.
+    async fn leave(&mut self) -> End {
+        if let Err(error) = self.history.keep().await {
+            warn!(%error, "how far the rules were evaluated could not be kept; the successor evaluates some seconds again");
+        }
+        End::Over
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 pub use self::group::{GroupSpec, LeaseGroup};
 pub use self::owned::{Owned, Ownership};
 use crate::clock::Clock;
+use crate::tasks::Tasks;
 
 /// The bucket that holds all leases.
 const BUCKET: &str = "leases";
@@ -100,6 +101,14 @@ impl Lease {
         match *self.holding.borrow() {
             Holding::Until(until) => Some(until),
             Holding::Over(_) => None,
+        }
+    }
+
+    /// Waits until work on what it covers has to end: it is lost for good, or these tasks are told to end.
+    pub async fn over(&self, tasks: &Tasks) {
+        tokio::select! {
+            _ = self.lost() => {}
+            () = tasks.cancelled() => {}
         }
     }
 

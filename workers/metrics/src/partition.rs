@@ -51,7 +51,7 @@ impl Owner {
         loop {
             let recovered = tokio::select! {
                 biased;
-                () = self.over(lease) => return Ok(()),
+                () = lease.over(&self.ctx.tasks) => return Ok(()),
                 recovered = recover::recover(self, lease.epoch()) => recovered?,
             };
             let Some(recovered) = recovered else { return Ok(()) };
@@ -62,13 +62,6 @@ impl Owner {
                     warn!(partition = %self.partition, "the slices on the bus are not those that were read; reading again")
                 }
             }
-        }
-    }
-    /// Waits until the lease is lost or the process shuts down.
-    async fn over(&self, lease: &Lease) {
-        tokio::select! {
-            () = self.ctx.tasks.cancelled() => {}
-            _ = lease.lost() => {}
         }
     }
 }

@@ -215,7 +215,7 @@ impl<'a> Tenure<'a> {
         };
         let forgotten = tokio::select! {
             forgotten = forgetting => forgotten,
-            () = self.owner.over(self.lease) => return,
+            () = self.lease.over(&self.owner.ctx.tasks) => return,
         };
         if let Err(error) = forgotten {
             warn!(partition = %self.owner.partition, error = %error, "what is checkpointed could not be removed; trying again in a minute");
@@ -247,7 +247,7 @@ impl<'a> Tenure<'a> {
             }
             tokio::select! {
                 () = self.owner.ctx.clock.sleep(TRY_AGAIN) => {}
-                () = self.owner.over(self.lease) => return Ok(End::Over),
+                () = self.lease.over(&self.owner.ctx.tasks) => return Ok(End::Over),
             }
         }
         Ok(End::ReadAgain)
