@@ -125,16 +125,19 @@ pub struct Notify {
     pub group_key: String,
     /// The alerts, each as it was at the transition that is notified.
     pub alerts: Vec<Alert>,
+    /// How many more alerts of the group fire, and were notified before.
+    #[serde(default)]
+    pub more: u64,
     /// Whether this repeats what was notified before.
     #[serde(default)]
     pub repeat: bool,
 }
 
 impl Notify {
-    /// Firing while any alert fires.
+    /// Firing while any alert of the group fires.
     #[must_use]
     pub fn status(&self) -> AlertState {
-        let firing = self.alerts.iter().any(|alert| alert.state == AlertState::Firing);
+        let firing = self.more > 0 || self.alerts.iter().any(|alert| alert.state == AlertState::Firing);
         if firing { AlertState::Firing } else { AlertState::Resolved }
     }
 }
@@ -244,6 +247,7 @@ impl Message for Notify {
             group_labels,
             group_key: "{}:{alertname=\"HighErrorRate\"}".into(),
             alerts: vec![Alert::example()],
+            more: 3,
             repeat: true,
         }
     }

@@ -14,10 +14,12 @@ pub mod inputs;
 pub mod loaded;
 pub mod matcher;
 pub mod notify;
+pub mod receivers;
 pub mod reload;
 pub mod rule_tests;
 pub mod rules;
 pub mod signal;
+pub mod silences;
 mod worker;
 
 pub use worker::Alerting;

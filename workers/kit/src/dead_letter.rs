@@ -6,7 +6,9 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use keelson_schemas::dead_letter::DeadLetter;
 pub use keelson_schemas::dead_letter::Found;
-use keelson_schemas::{id, subject};
+use keelson_schemas::envelope::Envelope;
+use keelson_schemas::message::Command;
+use keelson_schemas::{codec, id, subject};
 
 use crate::bus::Bus;
 use crate::consume::Delivery;
@@ -14,6 +16,7 @@ use crate::failure::Failure;
 use crate::follow::{FollowError, FollowOptions, Start};
 use crate::incoming::Stored;
 use crate::publish::{Outgoing, PublishError, Receipt};
+use crate::trace;
 
 /// The most that a dead letter's reason says.
 const MAX_REASON_BYTES: usize = 4096;
@@ -23,6 +26,9 @@ const MAX_LISTED_BYTES: usize = 8 << 20;
 
 /// How long one letter is tried to be stored.
 const WITHIN: Duration = Duration::from_secs(5);
+
+/// The stream of commands.
+const COMMANDS: &str = "COMMANDS";
 
 /// The stream of dead letters.
 pub const STREAM: &str = "DEAD_LETTERS";
@@ -58,6 +64,43 @@ pub async fn bury_message(
         failed_at: bus.timestamp(),
     };
     store(bus, &letter).await
+}
+
+/// Stores a dead letter that holds a command which was never published, so that redriving the letter asks for it. `key` names what was given up: a second
+/// letter of that name is not stored.
+///
+/// # Errors
+/// The letter is not known to be stored; burying again is safe.
+pub async fn bury_command<C: Command>(
+    bus: &Bus,
+    key: &str,
+    command: &C,
+    reason: &str,
+    attempts: u32,
+) -> Result<Receipt, PublishError> {
+    let envelope = Envelope {
+        message_type: Some(C::TYPE.to_owned()),
+        content_type: Some(codec::MSGPACK.to_owned()),
+        trace: trace::current(),
+        ..Envelope::default()
+    };
+    let now = bus.timestamp();
+    let letter = DeadLetter {
+        stream: COMMANDS.to_owned(),
+        consumer: C::WORKER.to_owned(),
+        sequence: 0,
+        subject: subject::command::<C>(),
+        headers: envelope.headers().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        payload: codec::encode(command)?.into(),
+        truncated: false,
+        reason: shortened(reason),
+        attempts,
+        stored_at: now,
+        failed_at: now,
+    };
+    let id = id::derive("dead-letter-of-command", &[C::WORKER, C::VERB, key]);
+    let to = subject::dlq(&letter.stream, &letter.consumer);
+    bus.publish_within(&Outgoing::of(&to, &id, &letter)?, WITHIN).await
 }
 
 /// Stores a dead letter under the id that everyone derives for its message; without the body, when it does not fit.

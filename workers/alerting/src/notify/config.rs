@@ -193,7 +193,28 @@ impl NotifyConfig {
     }
 }
 
+/// Posts Alertmanager's webhook payload.
+pub const WEBHOOK: &str = "webhook";
+/// An incoming webhook of Slack.
+pub const SLACK: &str = "slack";
+/// PagerDuty's Events API v2.
+pub const PAGERDUTY: &str = "pagerduty";
+/// Mail.
+pub const EMAIL: &str = "email";
+
 impl Receiver {
+    /// The ways in which it is notified. An Alertmanager is none of them: that is not notified but kept informed.
+    #[must_use]
+    pub fn integrations(&self) -> Vec<&'static str> {
+        let ways = [
+            (WEBHOOK, self.webhook_url.is_some()),
+            (SLACK, self.slack_webhook_url.is_some()),
+            (PAGERDUTY, self.pagerduty_routing_key.is_some()),
+            (EMAIL, !self.email_to.is_empty()),
+        ];
+        ways.into_iter().filter_map(|(name, is_set)| is_set.then_some(name)).collect()
+    }
+
     fn check(&self, key: &str, has_smtp: bool, errors: &mut Vec<ConfigError>) {
         let urls = [
             ("webhook_url", self.webhook_url.as_ref().map(Secret::expose)),

@@ -1,0 +1,202 @@
+//! The alerts, folded from their transitions: what fires, what resolved of late, and what goes up and down.
+
+use std::collections::BTreeMap;
+
+use keelson_schemas::alerting::{Alert, AlertState, Transition};
+use serde::{Deserialize, Serialize};
+
+use super::config::Flap;
+
+/// How long an alert that resolved can still be seen.
+pub const SEEN_MS: u64 = 15 * 60 * 1000;
+/// Alerts in one piece of a checkpoint: with a kilobyte or two each it stays within the bound of a chunk.
+const A_CHUNK: usize = 128;
+
+/// Every alert that is pending, fires, or resolved of late.
+#[derive(Clone, Debug, Default)]
+pub struct Alerts {
+    known: BTreeMap<String, Known>,
+    sequence: u64,
+}
+
+/// An alert, and how it came to stand as it does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    /// As it is.
+    pub alert: Alert,
+    /// Unix milliseconds of its last transition.
+    pub at_ms: u64,
+    /// Unix milliseconds at which it last fired or resolved.
+    moved_at_ms: u64,
+    /// When it fired of late, Unix milliseconds; at most [`Flap::fired`] times.
+    fired_at_ms: Vec<u64>,
+    /// Whether it began to flap and has not been steady since.
+    flaps: bool,
+}
+
+impl Alerts {
+    /// Those of a checkpoint that was made at a sequence.
+    #[must_use]
+    pub fn restored(known: impl IntoIterator<Item = Known>, sequence: u64) -> Self {
+        let known = known.into_iter().map(|known| (known.alert.fingerprint.clone(), known)).collect();
+        Self { known, sequence }
+    }
+
+    /// The pieces of a checkpoint.
+    pub fn chunks(&self) -> impl Iterator<Item = Vec<&Known>> {
+        let mut known = self.known.values();
+        std::iter::from_fn(move || {
+            Some(known.by_ref().take(A_CHUNK).collect::<Vec<_>>()).filter(|chunk| !chunk.is_empty())
+        })
+    }
+
+    /// The sequence of the last transition in it.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Takes in the transition at a sequence; false when it has it.
+    pub fn apply(&mut self, sequence: u64, transition: &Transition, flap: &Flap) -> bool {
+        if sequence <= self.sequence {
+            return false;
+        }
+        self.sequence = sequence;
+        let fingerprint = &transition.alert.fingerprint;
+        if transition.alert.state == AlertState::Inactive {
+            self.known.remove(fingerprint);
+            return true;
+        }
+        match self.known.get_mut(fingerprint) {
+            Some(known) => known.apply(transition, flap),
+            None => drop(self.known.insert(fingerprint.clone(), Known::new(transition))),
+        }
+        true
+    }
+
+    /// Drops what resolved long ago and need not be remembered for its flapping.
+    pub fn forget(&mut self, now_ms: u64, flap: &Flap) {
+        let kept_ms = SEEN_MS.max(flap.within.as_ms()).max(flap.steady.as_ms());
+        self.known.retain(|_, known| {
+            known.alert.state != AlertState::Resolved || known.at_ms.saturating_add(kept_ms) > now_ms
+        });
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, fingerprint: &str) -> Option<&Known> {
+        self.known.get(fingerprint)
+    }
+
+    /// All of them that can be seen at a Unix millisecond.
+    pub fn seen(&self, now_ms: u64) -> impl Iterator<Item = &Known> {
+        self.known.values().filter(move |known| {
+            known.alert.state != AlertState::Resolved || known.at_ms.saturating_add(SEEN_MS) > now_ms
+        })
+    }
+
+    /// Those that fire.
+    pub fn firing(&self) -> impl Iterator<Item = &Alert> {
+        self.known.values().map(|known| &known.alert).filter(|alert| alert.state == AlertState::Firing)
+    }
+
+    /// Whether an alert flaps at a Unix millisecond.
+    #[must_use]
+    pub fn flaps(&self, fingerprint: &str, now_ms: u64, flap: &Flap) -> bool {
+        self.get(fingerprint).is_some_and(|known| known.flaps_at(now_ms, flap))
+    }
+}
+
+impl Known {
+    fn new(transition: &Transition) -> Self {
+        let fired = transition.alert.state == AlertState::Firing;
+        Self {
+            alert: transition.alert.clone(),
+            at_ms: transition.at_ms,
+            moved_at_ms: transition.at_ms,
+            fired_at_ms: fired.then_some(transition.at_ms).into_iter().collect(),
+            flaps: false,
+        }
+    }
+
+    fn apply(&mut self, transition: &Transition, flap: &Flap) {
+        let at_ms = transition.at_ms;
+        self.alert = transition.alert.clone();
+        self.at_ms = at_ms;
+        if transition.alert.state == AlertState::Pending {
+            return;
+        }
+        self.flaps = self.flaps_at(at_ms, flap);
+        self.moved_at_ms = at_ms;
+        if transition.alert.state == AlertState::Firing {
+            self.fired(at_ms, flap);
+        }
+    }
+
+    fn fired(&mut self, at_ms: u64, flap: &Flap) {
+        self.fired_at_ms.retain(|fired_at| fired_at.saturating_add(flap.within.as_ms()) > at_ms);
+        self.fired_at_ms.push(at_ms);
+        let most = flap.fired as usize;
+        let too_many = self.fired_at_ms.len().saturating_sub(most);
+        self.fired_at_ms.drain(..too_many);
+        self.flaps |= most > 0 && self.fired_at_ms.len() == most;
+    }
+
+    fn flaps_at(&self, now_ms: u64, flap: &Flap) -> bool {
+        self.flaps && flap.fired > 0 && now_ms < self.moved_at_ms.saturating_add(flap.steady.as_ms())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::config::Span;
+    use crate::notify::testing::transition;
+
+    const FLAP: Flap = Flap { fired: 3, within: Span::seconds(60), steady: Span::seconds(20) };
+
+    /// Whether it flaps right after each of these transitions, (second, fires).
+    fn flapping(moves: &[(u64, bool)]) -> Vec<bool> {
+        let mut alerts = Alerts::default();
+        let after = |(sequence, (second, fires)): (usize, &(u64, bool))| {
+            let transition = transition("alertname=A", *fires, second * 1000);
+            alerts.apply(sequence as u64 + 1, &transition, &FLAP);
+            alerts.flaps(&transition.alert.fingerprint, second * 1000, &FLAP)
+        };
+        moves.iter().enumerate().map(after).collect()
+    }
+
+    #[test]
+    fn an_alert_flaps_from_its_third_firing_until_it_is_steady() {
+        let moves = [(0, true), (5, false), (10, true), (15, false), (20, true), (39, false), (58, true)];
+        assert_eq!(flapping(&moves), [false, false, false, false, true, true, true]);
+        // Two in a minute are not too many; nor is the third when it comes a minute after the first.
+        assert_eq!(flapping(&[(0, true), (5, false), (10, true), (15, false), (60, true)]), [false; 5]);
+        // Steady for twenty seconds: over, though it fired three times within the minute before.
+        let moves = [(0, true), (1, false), (2, true), (3, false), (4, true), (24, false), (45, false)];
+        assert_eq!(flapping(&moves), [false, false, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_transition_counts_once_and_none_flaps_where_none_may() {
+        let mut alerts = Alerts::default();
+        let off = Flap { fired: 0, ..FLAP };
+        for sequence in 1..10 {
+            let fired = transition("alertname=A", true, 1000 + sequence);
+            assert!(alerts.apply(sequence, &fired, &off));
+            assert!(!alerts.apply(sequence, &fired, &off));
+            assert!(!alerts.flaps(&fired.alert.fingerprint, 1000 + sequence, &off));
+        }
+    }
+
+    #[test]
+    fn what_resolved_is_seen_for_a_while_and_forgotten_in_the_end() {
+        let mut alerts = Alerts::default();
+        alerts.apply(1, &transition("alertname=A", true, 1000), &FLAP);
+        alerts.apply(2, &transition("alertname=A", false, 2000), &FLAP);
+        assert_eq!(alerts.seen(2000 + SEEN_MS - 1).count(), 1);
+        assert_eq!(alerts.seen(2000 + SEEN_MS).count(), 0);
+        alerts.forget(2000 + SEEN_MS, &FLAP);
+        assert_eq!(alerts.chunks().count(), 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! What is kept, read back: the checkpoint with the alerts, the groups, the silences, and the transitions since.
+
+use anyhow::Context as _;
+use keelson_kit::bus::Bus;
+use keelson_kit::checkpoint::{Checkpoint, CheckpointError};
+use keelson_kit::follow::{Follow, FollowOptions, Start};
+use keelson_kit::role::Context;
+use keelson_schemas::alerting::Transition;
+use keelson_schemas::codec;
+use tracing::{error, info, warn};
+
+use super::alerts::{Alerts, Known};
+use super::config::NotifyConfig;
+use super::dispatch::Dispatch;
+use super::group::{Group, GroupId};
+use super::keeper::{CHECKPOINT, Keeper};
+use super::outbox::{BUCKET, Slot, key_of};
+use crate::history::{STREAM, subject_of};
+use crate::silences::Silences;
+
+/// More groups than these are not read back: each has a kilobyte at least, and the bucket 256 MiB.
+const MOST_GROUPS: usize = 262_144;
+
+/// Where a notifier goes on.
+pub struct Recovered {
+    /// The alerts and groups.
+    pub dispatch: Dispatch,
+    /// The checkpoint.
+    pub keeper: Keeper,
+    /// How the groups are written.
+    pub slots: Vec<(GroupId, Slot)>,
+    /// What comes after.
+    pub inbox: Follow,
+}
+
+/// Reads back what is kept; none when a notifier with a higher epoch has been there.
+///
+/// # Errors
+/// The bus is away, or what is there is damaged.
+pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow::Result<Option<Recovered>> {
+    let bus = &ctx.bus;
+    let checkpoint = match Checkpoint::claim(bus, CHECKPOINT, epoch).await {
+        Err(CheckpointError::Fenced { epoch: newer, .. }) => {
+            info!(lease.epoch = epoch, newer.epoch = newer, "fenced: another notifier has been there");
+            return Ok(None);
+        }
+        claimed => claimed?,
+    };
+    let (stream, through) = begin(ctx, &checkpoint).await?;
+    let alerts = Alerts::restored(known(&checkpoint).await?, through);
+    let mut dispatch = Dispatch::new(config, stream, alerts, Silences::load(bus).await?)?;
+    let slots = groups(bus, &mut dispatch).await?;
+    let mut inbox = bus.follow(FollowOptions::new(STREAM, subject_of("*"), Start::After(through)));
+    let mut read = 0_u64;
+    while let Some(message) = inbox.next_if_any().await? {
+        // What cannot be read is told of when it comes as something new.
+        if let Ok(transition) = message.decode::<Transition>() {
+            dispatch.apply(message.sequence, &transition, ctx.clock.now_ms());
+        }
+        read += 1;
+    }
+    dispatch.place(ctx.clock.now_ms());
+    info!(lease.epoch = epoch, through, groups = slots.len(), transitions = read, "notifies");
+    Ok(Some(Recovered { dispatch, keeper: Keeper::new(checkpoint, through), slots, inbox }))
+}
+
+/// The making of the stream and the sequence after which to go on. A stream that was made after the checkpoint begins at its beginning; one that lost its end
+/// uses sequences again that the groups have, and goes on under a new name.
+async fn begin(ctx: &Context, checkpoint: &Checkpoint) -> anyhow::Result<(u64, u64)> {
+    let info = ctx.bus.stream_info(STREAM).await?;
+    let head = checkpoint.head();
+    let (made, known) = (unsigned(info.created_ms), unsigned(head.stream_created_ms));
+    if made > known {
+        return Ok((made, 0));
+    }
+    if info.last_sequence < head.sequence {
+        warn!(
+            read = head.sequence,
+            stored = info.last_sequence,
+            "the stream of events lost its end; what was notified of it stands"
+        );
+        return Ok((ctx.clock.now_ms().max(known + 1), info.last_sequence));
+    }
+    Ok((known, head.sequence))
+}
+
+fn unsigned(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or_default()
+}
+
+async fn known(checkpoint: &Checkpoint) -> anyhow::Result<Vec<Known>> {
+    let mut known = Vec::new();
+    for chunk in checkpoint.load().await? {
+        known.extend(
+            codec::decode::<Vec<Known>>(Some(codec::MSGPACK), &chunk)
+                .context("the alerts of the checkpoint")?,
+        );
+    }
+    Ok(known)
+}
+
+async fn groups(bus: &Bus, dispatch: &mut Dispatch) -> anyhow::Result<Vec<(GroupId, Slot)>> {
+    let mut slots = Vec::new();
+    for (key, entry) in bus.kv(BUCKET).list(&key_of("*"), MOST_GROUPS).await? {
+        let id = GroupId(key.strip_prefix(&key_of("")).unwrap_or(&key).to_owned());
+        match codec::decode::<Group>(Some(codec::MSGPACK), &entry.value) {
+            Ok(group) => {
+                slots.push((id.clone(), Slot::read(entry.revision, &group)));
+                dispatch.restore(id, group);
+            }
+            Err(error) => error!(group.id = %id.0, %error, "a group cannot be read and is passed over"),
+        }
+    }
+    Ok(slots)
+}
