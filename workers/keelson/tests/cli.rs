@@ -146,7 +146,9 @@ fn everything_that_is_wrong_with_rules_is_said_at_once_with_its_place() {
     let place = tempdir().unwrap();
     fs::write(place.path().join("wrong.toml"), WRONG).unwrap();
     fs::write(place.path().join("keelson.toml"), "[alerting]\nrule_files = [\"*ong.toml\"]\n").unwrap();
-    for arguments in [&["rules", "check", "wrong.toml"][..], &["rules", "check"]] {
+    for arguments in
+        [&["rules", "check", "wrong.toml"][..], &["rules", "check"], &["rules", "test", "wrong.toml"]]
+    {
         let checked = run(keelson(place.path()).args(arguments));
         let said = text(&checked.stderr);
         assert_eq!(checked.status.code(), Some(2), "{arguments:?}: {said}");
@@ -170,6 +172,33 @@ fn rules_in_which_nothing_is_wrong_are_counted() {
     let untested = run(keelson(place.path()).args(["rules", "test", "rules.toml"]));
     assert_eq!(untested.status.code(), Some(3), "{}", text(&untested.stderr));
     assert!(text(&untested.stdout).contains("--since"));
+}
+
+/// The rule file that README.md shows.
+fn rules_of_the_readme() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+    let readme = fs::read_to_string(path).unwrap();
+    let block = readme.lines().skip_while(|line| !line.starts_with("    # rules/web.toml"));
+    let block = block.take_while(|line| line.is_empty() || line.starts_with("    "));
+    block.map(|line| line.trim_start().to_owned() + "\n").collect()
+}
+
+#[test]
+fn tests_in_a_rule_file_say_what_is_otherwise_than_expected() {
+    let place = tempdir().unwrap();
+    let test = || run(keelson(place.path()).args(["rules", "test", "rules.toml"]));
+    fs::write(place.path().join("rules.toml"), rules_of_the_readme()).unwrap();
+    let passed = test();
+    assert_eq!(passed.status.code(), Some(0), "{}{}", text(&passed.stdout), text(&passed.stderr));
+    assert!(text(&passed.stdout).starts_with("ok  "), "{}", text(&passed.stdout));
+    let spoilt = rules_of_the_readme().replace("status = 500", "status = 200");
+    fs::write(place.path().join("rules.toml"), spoilt).unwrap();
+    let failed = test();
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stdout));
+    assert!(text(&failed.stdout).contains("FAIL  rules.toml:"), "{}", text(&failed.stdout));
+    let json = run(keelson(place.path()).args(["rules", "test", "rules.toml", "--json"]));
+    let outcomes: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(outcomes[0]["passed"], false);
 }
 
 /// The sample that is shipped.
