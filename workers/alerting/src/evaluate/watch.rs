@@ -138,7 +138,7 @@ impl Watch {
             group.is_touched = change.is_some();
             changes.extend(change);
             if let Next::Until(due_ms) = next {
-                self.due_ms = Some(self.due_ms.map_or(due_ms, |earlier| earlier.min(due_ms)));
+                self.due_ms = earlier(self.due_ms, due_ms);
             }
         }
         changes
@@ -149,6 +149,9 @@ impl Watch {
         let Some(key) = self.key_of(alert) else { return false };
         let group = self.by_key.get(&key).copied().unwrap_or_else(|| self.add(key, clocks));
         self.groups[group].apply(alert);
+        if alert.state == AlertState::Pending {
+            self.due_ms = earlier(self.due_ms, alert.active_at_ms + self.rule.hold_ms);
+        }
         true
     }
 
@@ -283,6 +286,10 @@ impl Watch {
         let is_reading = self.rule.signal.source == Source::Reading;
         Pace { now_ms, clock, services: clocks.services(), all: (newest_s, has_moved), is_reading }
     }
+}
+
+fn earlier(due_ms: Option<u64>, other_ms: u64) -> Option<u64> {
+    Some(due_ms.map_or(other_ms, |due_ms| due_ms.min(other_ms)))
 }
 
 /// As of when the groups of a rule are judged.
