@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use async_nats::jetstream::kv::Store;
 use keelson_schemas::codec;
 use keelson_schemas::subject::Partition;
 use nix::sys::signal::Signal;
@@ -99,6 +100,8 @@ pub struct Separate {
     pub metrics: Vec<Option<Process>>,
     /// `keelson run steward`; `None` while it is dead.
     pub steward: Option<Process>,
+    /// The replicas of `keelson run alerting`, where they were started; `None` while one is dead.
+    pub alerting: [Option<Process>; 2],
 }
 
 impl Separate {
@@ -112,8 +115,9 @@ impl Separate {
         let nats = NatsServer::start().await;
         let place = place.env("NATS_URL", nats.url());
         let metrics = (0..replicas).map(|_| None).collect();
-        let mut all =
-            Self { place, executable: executable.to_owned(), nats, ingress: None, metrics, steward: None };
+        let (ingress, steward, alerting) = (None, None, [None, None]);
+        let executable = executable.to_owned();
+        let mut all = Self { place, executable, nats, ingress, metrics, steward, alerting };
         run(&all.place, &["bus", "apply"]);
         all.start_ingress(&[]);
         all.start_steward(&[]);
@@ -140,6 +144,11 @@ impl Separate {
         self.metrics[replica] = Some(self.spawn("metrics", &metrics_name(replica), env));
     }
 
+    /// Starts a replica of the alerting worker (again), with more environment.
+    pub fn start_alerting(&mut self, replica: usize, env: &[(&str, &str)]) {
+        self.alerting[replica] = Some(self.spawn("alerting", &alerting_name(replica), env));
+    }
+
     /// A running replica; panics while it is dead.
     pub fn replica(&mut self, replica: usize) -> &mut Process {
         self.metrics[replica].as_mut().expect("the replica runs")
@@ -157,27 +166,35 @@ impl Separate {
 
     /// Which node holds the lease of each partition.
     pub async fn leases(&self) -> BTreeMap<u8, String> {
-        let bucket = nats::jetstream(&self.nats.url()).await.get_key_value("leases").await.expect("leases");
+        let bucket = self.bucket_of_leases().await;
         let mut leases = BTreeMap::new();
         for partition in Partition::all() {
-            let held = bucket.get(format!("metrics.partition.{partition}")).await.expect("the bus answers");
-            let lease = held.and_then(|value| codec::decode::<Lease>(None, &value).ok());
-            let taken = lease.filter(|lease| !lease.owner.is_empty());
-            leases.extend(taken.map(|lease| (partition.index(), lease.node)));
+            let holder = holder(&bucket, &format!("metrics.partition.{partition}")).await;
+            leases.extend(holder.map(|node| (partition.index(), node)));
         }
         leases
     }
 
+    /// Which replica of the alerting worker has a job, `evaluator` or `notifier`; none while nobody has.
+    pub async fn active(&self, job: &str) -> Option<usize> {
+        let node = holder(&self.bucket_of_leases().await, &format!("alerting.{job}")).await?;
+        (0..self.alerting.len()).find(|replica| self.node_of(&alerting_name(*replica)) == node)
+    }
+
     /// The partitions whose leases a replica holds.
     pub async fn partitions_of(&self, replica: usize) -> Vec<u8> {
-        let file = self.place.path().join(metrics_name(replica)).join("node-id");
-        let node = std::fs::read_to_string(&file).unwrap_or_default();
-        let leases = self.leases().await;
-        leases
-            .into_iter()
-            .filter(|(_, holder)| holder == node.trim())
-            .map(|(partition, _)| partition)
-            .collect()
+        let (node, leases) = (self.node_of(&metrics_name(replica)), self.leases().await);
+        let held = leases.into_iter().filter(|(_, holder)| *holder == node);
+        held.map(|(partition, _)| partition).collect()
+    }
+
+    fn node_of(&self, name: &str) -> String {
+        let file = self.place.path().join(name).join("node-id");
+        std::fs::read_to_string(&file).unwrap_or_default().trim().to_owned()
+    }
+
+    async fn bucket_of_leases(&self) -> Store {
+        nats::jetstream(&self.nats.url()).await.get_key_value("leases").await.expect("leases")
     }
 
     fn spawn(&self, role: &str, name: &str, env: &[(&str, &str)]) -> Process {
@@ -196,8 +213,19 @@ struct Lease {
     node: String,
 }
 
+/// The node that holds a lease.
+async fn holder(leases: &Store, key: &str) -> Option<String> {
+    let held = leases.get(key).await.expect("the bus answers")?;
+    let lease: Lease = codec::decode(None, &held).ok()?;
+    (!lease.owner.is_empty()).then_some(lease.node)
+}
+
 fn metrics_name(replica: usize) -> String {
     format!("metrics-{replica}")
+}
+
+fn alerting_name(replica: usize) -> String {
+    format!("alerting-{replica}")
 }
 
 /// What does not hold of the bus after everything: slices without a gap that add up to what was accepted, and so many dead letters.
@@ -219,11 +247,16 @@ pub async fn assert_bus(url: &str, sent: &Ledger) {
 
 /// Runs a client command of Keelson in a place; its output when it succeeds.
 pub fn run(place: &Place, arguments: &[&str]) -> String {
+    let (passed, said) = output(place, arguments);
+    assert!(passed, "keelson {arguments:?}: {said}");
+    said
+}
+
+/// Whether a client command of Keelson succeeds in a place, and its output; with what it complains of when it does not.
+pub fn output(place: &Place, arguments: &[&str]) -> (bool, String) {
     let output = place.command(binary::keelson()).args(arguments).output().expect("keelson runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "keelson {arguments:?}: {}\n{out}\n{err}", output.status);
-    out
+    let said = if output.status.success() { output.stdout } else { [output.stdout, output.stderr].concat() };
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 fn up(place: &Place) -> std::process::Command {

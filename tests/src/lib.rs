@@ -5,6 +5,8 @@
 //! As in any test, what cannot go on panics.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr)]
 
+pub mod alerting;
+pub mod alertmanager;
 pub mod binary;
 pub mod client;
 pub mod commands;
@@ -17,6 +19,8 @@ pub mod place;
 pub mod process;
 pub mod scrape;
 pub mod seed;
+pub mod service;
 pub mod slices;
 pub mod traffic;
 pub mod watcher;
+pub mod webhook;

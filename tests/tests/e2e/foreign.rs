@@ -18,13 +18,7 @@ const EXPORTED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn node_is_counted() {
-    let mut command = Command::new("node");
-    let modules = tool("node/node_modules");
-    command
-        .arg("--require")
-        .arg(modules.join("@opentelemetry/auto-instrumentations-node/build/src/register.js"));
-    command.arg(foreign("server.js")).env("NODE_PATH", modules);
-    is_counted("node", command, "/videos/:id", 0).await;
+    is_counted("node", node(), "/videos/:id", 0).await;
 }
 
 #[tokio::test]
@@ -39,17 +33,10 @@ async fn python_is_counted_under_the_new_names() {
     is_counted("python-new", command, "/videos/<int:video>", EACH).await;
 }
 
-async fn is_counted(service: &str, mut command: Command, template: &str, queries: u64) {
+async fn is_counted(service: &str, command: Command, template: &str, queries: u64) {
     let up = Up::start().await;
-    command.env("OTEL_SERVICE_NAME", service);
-    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", up.place().url());
-    command.env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
-    command.env("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer%20{TOKEN}"));
-    command.env("OTEL_METRICS_EXPORTER", "none").env("OTEL_LOGS_EXPORTER", "none");
-    let mut server = Process::spawn(service, command);
-    let port = |line: &str| line.strip_prefix("listening on ").map(str::to_owned);
-    let port = server.line(READY_WITHIN, port).await;
-    make_requests(&format!("http://127.0.0.1:{port}")).await;
+    let application = Application::start(&up, service, command).await;
+    make_requests(&application).await;
 
     let page = up.client().scrape_until(EXPORTED_WITHIN, |page| page.requests() >= 4 * EACH).await;
     let expected: BTreeMap<u16, u64> = [200, 201, 404, 500].map(|status| (status, EACH)).into();
@@ -68,20 +55,57 @@ async fn is_counted(service: &str, mut command: Command, template: &str, queries
     assert_eq!(queried as u64, queries);
 }
 
-async fn make_requests(server: &str) {
+/// A server that an OpenTelemetry SDK watches, which exports to Keelson.
+pub struct Application {
+    _process: Process,
+    port: String,
+}
+
+impl Application {
+    /// Starts one and waits until it listens.
+    pub async fn start(up: &Up, service: &str, mut command: Command) -> Self {
+        command.env("OTEL_SERVICE_NAME", service);
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", up.place().url());
+        command.env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        command.env("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization=Bearer%20{TOKEN}"));
+        command.env("OTEL_METRICS_EXPORTER", "none").env("OTEL_LOGS_EXPORTER", "none");
+        let mut process = Process::spawn(service, command);
+        let port = |line: &str| line.strip_prefix("listening on ").map(str::to_owned);
+        let port = process.line(READY_WITHIN, port).await;
+        Self { _process: process, port }
+    }
+
+    /// Where one of its paths is.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+async fn make_requests(server: &Application) {
     let http = reqwest::Client::new();
-    let get =
-        async |path: String| http.get(format!("{server}{path}")).send().await.expect("an answer").status();
+    let get = async |path: String| http.get(server.url(&path)).send().await.expect("an answer").status();
     for i in 0..EACH {
         assert_eq!(get(format!("/videos/{i}")).await, 200);
         assert_eq!(get("/flaky".into()).await, 500);
         assert_eq!(get(format!("/nowhere/{i}")).await, 404);
-        let posted = http.post(format!("{server}/videos")).send().await.expect("an answer");
+        let posted = http.post(server.url("/videos")).send().await.expect("an answer");
         assert_eq!(posted.status(), 201);
     }
 }
 
-fn python() -> Command {
+/// The server in JavaScript under Node's SDK.
+pub fn node() -> Command {
+    let mut command = Command::new("node");
+    let modules = tool("node/node_modules");
+    command
+        .arg("--require")
+        .arg(modules.join("@opentelemetry/auto-instrumentations-node/build/src/register.js"));
+    command.arg(foreign("server.js")).env("NODE_PATH", modules);
+    command
+}
+
+/// The server in Python under Python's SDK.
+pub fn python() -> Command {
     let mut command = Command::new(tool("python/bin/opentelemetry-instrument"));
     command.arg(tool("python/bin/python")).arg(foreign("server.py"));
     command

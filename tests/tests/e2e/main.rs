@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod access_log;
+mod alerting;
 mod bad_input_bus;
 mod bad_input_http;
 mod cardinality;
