@@ -22,5 +22,6 @@ pub mod seed;
 pub mod service;
 pub mod slices;
 pub mod traffic;
+pub mod transitions;
 pub mod watcher;
 pub mod webhook;

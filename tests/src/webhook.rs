@@ -71,13 +71,61 @@ pub struct Webhook {
 struct Kept {
     posts: Vec<Post>,
     manner: Box<dyn FnMut() -> Manner + Send>,
+    /// The keys of what was taken, each with its body.
+    taken: BTreeMap<String, Value>,
+    /// By status, name and service: how many notifications with a key of their own said it.
+    said: BTreeMap<[String; 3], usize>,
+    /// Keys under which something else came than before.
+    changed: BTreeSet<String>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            posts: Vec::new(),
+            manner: Box::new(|| Manner::Take),
+            taken: BTreeMap::new(),
+            said: BTreeMap::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, post: Post) {
+        if post.taken && !post.key.is_empty() {
+            match self.taken.get(&post.key) {
+                None => self.count(&post),
+                Some(before) if before["alerts"] != post.body["alerts"] => {
+                    self.changed.insert(post.key.clone());
+                }
+                Some(_) => {}
+            }
+        }
+        self.posts.push(post);
+    }
+
+    fn count(&mut self, post: &Post) {
+        self.taken.insert(post.key.clone(), post.body.clone());
+        for told in post.alerts() {
+            let said = [told.status.clone(), told.label("alertname"), told.label("service_name")];
+            *self.said.entry(said).or_default() += 1;
+        }
+    }
+}
+
+impl Told {
+    /// A label; empty without it.
+    pub fn label(&self, name: &str) -> String {
+        self.labels.get(name).cloned().unwrap_or_default()
+    }
 }
 
 impl Webhook {
     /// Listens on a free port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let kept = Kept { posts: Vec::new(), manner: Box::new(|| Manner::Take) };
+        let kept = Kept::default();
         let address = listener.local_addr().expect("an address");
         let mut webhook = Self { address, kept: Arc::new(Mutex::new(kept)), server: None };
         webhook.serve(listener);
@@ -128,6 +176,17 @@ impl Webhook {
     /// What it was told, by all that it has taken: each alert of each notification.
     pub fn told(&self) -> Vec<Told> {
         self.deduplicated().iter().flat_map(Post::alerts).collect()
+    }
+
+    /// How many notifications that it has taken, each with a key of its own, said that this alert of this service has this status.
+    pub fn times(&self, status: &str, alertname: &str, service: &str) -> usize {
+        let said = [status, alertname, service].map(str::to_owned);
+        self.kept().said.get(&said).copied().unwrap_or(0)
+    }
+
+    /// Keys under which it was told one thing first and then another.
+    pub fn changed_keys(&self) -> BTreeSet<String> {
+        self.kept().changed.clone()
     }
 
     /// Waits until `find` finds what it looks for among all that arrived; fails the test with the list when it does not.
@@ -192,11 +251,10 @@ impl Post {
 
     /// Whether it tells that this alert of this service has this status.
     pub fn says(&self, status: &str, alertname: &str, service: &str) -> bool {
-        let label = |told: &Told, name: &str| told.labels.get(name).cloned().unwrap_or_default();
         self.alerts().iter().any(|told| {
             told.status == status
-                && label(told, "alertname") == alertname
-                && label(told, "service_name") == service
+                && told.label("alertname") == alertname
+                && told.label("service_name") == service
         })
     }
 
@@ -268,7 +326,7 @@ impl Receiver {
         let header = |name: &str| headers.get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
         let mut kept = self.kept.lock().expect("posts");
         let manner = (kept.manner)();
-        kept.posts.push(Post {
+        kept.keep(Post {
             at: Instant::now(),
             at_ms: now_ms(),
             key: header("idempotency-key").unwrap_or_default(),
@@ -312,7 +370,8 @@ mod tests {
         let keys = |posts: Vec<Post>| posts.into_iter().map(|post| post.key).collect::<Vec<_>>();
         assert_eq!(keys(webhook.posts()), ["a", "b", "c", "d", "c"]);
         assert_eq!(keys(webhook.deduplicated()), ["a", "c"], "c came twice and is one");
-        assert_eq!(webhook.told().len(), 2);
+        assert_eq!((webhook.told().len(), webhook.times("firing", "A", "web")), (2, 2));
+        assert!(webhook.changed_keys().is_empty());
         assert_eq!(webhook.told_of("firing", "A", "web", PATIENCE).await.key, "a");
         assert!(!webhook.posts()[0].wrong().is_empty(), "the payload lacks nearly everything");
     }

@@ -3,6 +3,15 @@
 use rand::RngExt;
 use rand::rngs::StdRng;
 
+/// What one replica of the alerting worker does at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Job {
+    /// It evaluates the rules.
+    Evaluator,
+    /// It notifies.
+    Notifier,
+}
+
 /// One kind of blow. Replicas are numbered from zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blow {
@@ -16,8 +25,24 @@ pub enum Blow {
     KillSteward,
     /// kill -9 of nats-server.
     KillNats,
+    /// kill -9 of the alerting worker that has a job.
+    KillActive(Job),
+    /// SIGSTOP of the alerting worker that has a job until the other has it, then SIGCONT.
+    StopActive(Job),
+    /// kill -9 of both alerting workers.
+    KillAlerting,
     /// kill -9 of everything at once.
     KillAll,
+}
+
+impl Job {
+    /// The last part of the key of its lease.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Evaluator => "evaluator",
+            Self::Notifier => "notifier",
+        }
+    }
 }
 
 impl Blow {
@@ -34,6 +59,19 @@ impl Blow {
         }
     }
 
+    /// A random one against alerting; whoever is active is struck the most.
+    pub fn random_at_alerting(rng: &mut StdRng) -> Self {
+        let job = if rng.random_bool(0.5) { Job::Evaluator } else { Job::Notifier };
+        match rng.random_range(0..100) {
+            0..45 => Self::KillActive(job),
+            45..60 => Self::StopActive(job),
+            60..72 => Self::KillAlerting,
+            72..79 => Self::KillMetrics(0),
+            79..91 => Self::KillNats,
+            _ => Self::KillAll,
+        }
+    }
+
     /// Its name in a report.
     pub fn name(self) -> &'static str {
         match self {
@@ -42,6 +80,11 @@ impl Blow {
             Self::KillIngress => "kill -9 ingress",
             Self::KillSteward => "kill -9 steward",
             Self::KillNats => "kill -9 nats-server",
+            Self::KillActive(Job::Evaluator) => "kill -9 active evaluator",
+            Self::KillActive(Job::Notifier) => "kill -9 active notifier",
+            Self::StopActive(Job::Evaluator) => "SIGSTOP active evaluator past its lease",
+            Self::StopActive(Job::Notifier) => "SIGSTOP active notifier past its lease",
+            Self::KillAlerting => "kill -9 both alerting workers",
             Self::KillAll => "kill -9 everything",
         }
     }

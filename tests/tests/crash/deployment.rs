@@ -1,4 +1,4 @@
-//! The deployment under blows: each role its own process, two replicas of the metrics worker.
+//! The deployment under blows: each role its own process, two replicas of the metrics worker, and of the alerting worker where that is struck.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use crate::blows::Blow;
+use crate::blows::{Blow, Job};
 use crate::points::Passer;
 
 /// Longer than a lease (3 s) and what it takes to see that it stands still.
@@ -22,6 +22,14 @@ const HIT_WITHIN: Duration = Duration::from_secs(30);
 pub async fn start(sabotage: &str) -> Separate {
     let place = Place::new().env("KEELSON_SABOTAGE", sabotage);
     Separate::start_of(binary::under_test(), place, 2).await
+}
+
+/// Starts one with two replicas of the alerting worker and this configuration of it.
+pub async fn start_alerting(sabotage: &str, config: &str) -> Separate {
+    let place = Place::new().env("KEELSON_SABOTAGE", sabotage).configured(config);
+    let mut all = Separate::start_of(binary::under_test(), place, 2).await;
+    start_both(&mut all);
+    all
 }
 
 /// One blow, and what repairs it.
@@ -52,6 +60,24 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
             a_while(rng).await;
             all.nats.restart().await;
         }
+        Blow::KillActive(job) => {
+            let replica = active(all, job, rng).await;
+            all.alerting[replica] = None;
+            a_while(rng).await;
+            all.start_alerting(replica, &[]);
+        }
+        Blow::StopActive(job) => {
+            let replica = active(all, job, rng).await;
+            let process = all.alerting[replica].as_ref().expect("the replica runs");
+            process.signal(Signal::SIGSTOP);
+            tokio::time::sleep(PAST_THE_LEASE).await;
+            process.signal(Signal::SIGCONT);
+        }
+        Blow::KillAlerting => {
+            all.alerting = [None, None];
+            a_while(rng).await;
+            start_both(all);
+        }
         Blow::KillAll => kill_all(all, rng).await,
     }
     all.client().ready(READY_WITHIN).await;
@@ -65,6 +91,11 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
         Passer::Metrics => all.start_metrics(0, &env),
         Passer::Ingress => all.start_ingress(&env),
         Passer::Steward => all.start_steward(&env),
+        Passer::Alerting => {
+            // With no other replica, both jobs fall to it.
+            all.alerting = [None, None];
+            all.start_alerting(0, &env);
+        }
     }
     let process = process_of(all, passer);
     let hit = process.end(HIT_WITHIN).await.is_some_and(|status| !status.success());
@@ -72,6 +103,7 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
         Passer::Metrics => all.start_metrics(0, &[]),
         Passer::Ingress => all.start_ingress(&[]),
         Passer::Steward => all.start_steward(&[]),
+        Passer::Alerting => start_both(all),
     }
     all.client().ready(READY_WITHIN).await;
     hit
@@ -82,11 +114,25 @@ fn process_of(all: &mut Separate, passer: Passer) -> &mut Process {
         Passer::Metrics => &mut all.metrics[0],
         Passer::Ingress => &mut all.ingress,
         Passer::Steward => &mut all.steward,
+        Passer::Alerting => &mut all.alerting[0],
     };
     process.as_mut().expect("it was started")
 }
 
+/// The replica that has a job; any, while none has it.
+async fn active(all: &Separate, job: Job, rng: &mut StdRng) -> usize {
+    all.active(job.key()).await.unwrap_or_else(|| rng.random_range(0..all.alerting.len()))
+}
+
+fn start_both(all: &mut Separate) {
+    for replica in 0..all.alerting.len() {
+        all.start_alerting(replica, &[]);
+    }
+}
+
 async fn kill_all(all: &mut Separate, rng: &mut StdRng) {
+    let with_alerting = all.alerting.iter().any(Option::is_some);
+    all.alerting = [None, None];
     (all.ingress, all.steward) = (None, None);
     all.metrics.fill_with(|| None);
     all.nats.kill();
@@ -96,6 +142,9 @@ async fn kill_all(all: &mut Separate, rng: &mut StdRng) {
     all.start_metrics(0, &[]);
     all.start_metrics(1, &[]);
     all.start_ingress(&[]);
+    if with_alerting {
+        start_both(all);
+    }
 }
 
 /// Up to half a second.

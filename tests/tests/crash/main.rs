@@ -3,6 +3,7 @@
 //! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
+mod alerting;
 mod blows;
 mod deployment;
 mod points;
@@ -20,6 +21,10 @@ const SHORT: usize = 12;
 const LONG: usize = 220;
 /// How often each fault point is hit in the long version.
 const HITS: usize = 5;
+/// Rounds of the short and of the long version against alerting.
+const SHORT_ALERTING: usize = 8;
+/// See [`SHORT_ALERTING`].
+const LONG_ALERTING: usize = 200;
 /// Samples that the long version has to have sent.
 const SAMPLES: u64 = 1_000_000;
 
@@ -35,6 +40,34 @@ async fn counts_are_exact_after_a_crash_at_every_fault_point() {
     let report = run::at_points(Plan { seed: seed::seed(), rounds: 1, ..Plan::default() }).await;
     report.assert_every_point_was_hit(1);
     report.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_transition_is_told_once_after_crashes() {
+    let seed = seed::seed();
+    alerting::separate(Plan { seed, rounds: rounds(SHORT_ALERTING), ..Plan::default() }).await.assert_sound();
+    alerting::whole(Plan { seed, rounds: rounds(SHORT_ALERTING) / 3, ..Plan::default() })
+        .await
+        .assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_transition_is_told_once_after_a_crash_at_every_fault_point() {
+    let verdict = alerting::at_points(Plan { seed: seed::seed(), rounds: 1, ..Plan::default() }).await;
+    verdict.assert_sound();
+    verdict.assert_every_point_was_hit(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half an hour: make crash"]
+async fn each_transition_is_told_once_after_hundreds_of_crashes() {
+    let seed = seed::seed();
+    let rounds = rounds(LONG_ALERTING);
+    alerting::separate(Plan { seed, rounds, ..Plan::default() }).await.assert_sound();
+    alerting::whole(Plan { seed, rounds: rounds / 5, ..Plan::default() }).await.assert_sound();
+    let points = alerting::at_points(Plan { seed, rounds: HITS, ..Plan::default() }).await;
+    points.assert_sound();
+    points.assert_every_point_was_hit(HITS);
 }
 
 #[test]

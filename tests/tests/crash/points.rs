@@ -6,6 +6,8 @@ use std::path::Path;
 
 use keelson_tests::binary::repository;
 
+use crate::run::Rounds;
+
 /// Which process passes a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passer {
@@ -15,10 +17,15 @@ pub enum Passer {
     Ingress,
     /// `keelson run steward`.
     Steward,
+    /// `keelson run alerting`.
+    Alerting,
 }
 
 /// All of them. A point that is added to the sources has to be added here.
 pub const ALL: &[(Passer, &str)] = &[
+    (Passer::Alerting, "history.claimed"),
+    (Passer::Alerting, "transition.published"),
+    (Passer::Alerting, "transition.publishing"),
     (Passer::Ingress, "operation.published"),
     (Passer::Ingress, "operation.recorded"),
     (Passer::Ingress, "telemetry.stored"),
@@ -36,6 +43,19 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Steward, "command.effected"),
     (Passer::Steward, "command.recorded"),
 ];
+
+/// Those of the alerting worker, or all others.
+pub fn of_alerting(alerting: bool) -> impl Iterator<Item = (Passer, &'static str)> {
+    ALL.iter().copied().filter(move |(passer, _)| (*passer == Passer::Alerting) == alerting)
+}
+
+/// Fails when one of these was hit less often than `times`.
+pub fn assert_hit(points: impl Iterator<Item = (Passer, &'static str)>, rounds: &Rounds, times: usize) {
+    for (_, point) in points {
+        let hits = rounds.0.get(point).copied().unwrap_or(0);
+        assert!(hits >= times, "{point} was hit {hits} times, not {times}");
+    }
+}
 
 /// Fails when the sources have a point that is not in [`ALL`], or the other way about.
 pub fn assert_complete() {

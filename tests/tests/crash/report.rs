@@ -45,19 +45,13 @@ impl Report {
 
     /// Fails when a fault point was hit less often than `times`.
     pub fn assert_every_point_was_hit(&self, times: usize) {
-        for (_, point) in points::ALL {
-            let hits = self.rounds.0.get(point).copied().unwrap_or(0);
-            assert!(hits >= times, "{point} was hit {hits} times, not {times}");
-        }
+        points::assert_hit(points::of_alerting(false), &self.rounds, times);
     }
 
     fn print(&self) {
         println!("--- seed {}, {:.0} s ---", self.seed, self.took.as_secs_f64());
-        for (what, times) in &self.rounds.0 {
-            println!("{times:6} x {what}");
-        }
+        self.rounds.print();
         let Seen { scrapes, unanswered, .. } = &self.seen;
-        println!("{:6} rounds in all", self.rounds.0.values().sum::<usize>());
         println!("{} samples accepted, {} requests repeated", self.samples, self.retries);
         println!("{} commands obeyed, {} dead letters expected", self.obeyed, self.dead);
         println!("{scrapes} scrapes answered, {unanswered} not; {} findings", self.findings.len());

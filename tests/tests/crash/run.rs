@@ -55,7 +55,7 @@ pub async fn at_points(plan: Plan) -> Report {
     flow.commands = Some(Commands::start(&all.client(), letter));
     flow.garbage = Some(Garbage::start(&all.nats.url()).await);
     let mut rounds = Rounds::default();
-    for (passer, point) in points::ALL.iter().copied() {
+    for (passer, point) in points::of_alerting(false) {
         for _ in 0..plan.rounds {
             a_while(&mut rng).await;
             if crash_at(&mut all, passer, point, &mut rng).await {
@@ -103,6 +103,14 @@ impl Rounds {
     /// Counts one.
     pub fn count(&mut self, what: &'static str) {
         *self.0.entry(what).or_default() += 1;
+    }
+
+    /// One line a kind, and how many in all.
+    pub fn print(&self) {
+        for (what, times) in &self.0 {
+            println!("{times:6} x {what}");
+        }
+        println!("{:6} rounds in all", self.0.values().sum::<usize>());
     }
 }
 

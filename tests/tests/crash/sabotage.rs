@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keelson_tests::seed;
 
+use crate::alerting;
 use crate::blows::Blow;
 use crate::deployment::{start, strike};
 use crate::report::Report;
@@ -36,6 +37,23 @@ async fn without_replay_something_is_found() {
 async fn without_sabotage_nothing_is_found() {
     let blows = [Blow::KillIngress, Blow::StopMetrics(0), Blow::KillMetrics(1)];
     sabotaged("", &blows).await.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_deduplication_somebody_is_told_twice() {
+    let verdict = alerting::sabotaged("dedup").await;
+    let told_twice = verdict.findings.iter().any(|finding| finding.contains("told so"));
+    assert!(
+        told_twice,
+        "without dedup nobody was told twice: the check does not see it: {:#?}",
+        verdict.findings
+    );
+    println!("without dedup: {} findings, the first: {}", verdict.findings.len(), verdict.findings[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sabotage_everybody_is_told_once() {
+    alerting::sabotaged("").await.assert_sound();
 }
 
 async fn sabotaged(safeguard: &str, blows: &[Blow]) -> Report {
