@@ -17,6 +17,7 @@ pub mod nats;
 pub mod otlp;
 pub mod place;
 pub mod process;
+pub mod prometheus;
 pub mod scrape;
 pub mod seed;
 pub mod service;

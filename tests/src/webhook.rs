@@ -73,7 +73,7 @@ struct Kept {
     manner: Box<dyn FnMut() -> Manner + Send>,
     /// The keys of what was taken, each with its body.
     taken: BTreeMap<String, Value>,
-    /// By status, name and service: how many notifications with a key of their own said it.
+    /// By status, name and service: how many notifications said it, those that came again under their key counted once.
     said: BTreeMap<[String; 3], usize>,
     /// Keys under which something else came than before.
     changed: BTreeSet<String>,
@@ -93,14 +93,13 @@ impl Default for Kept {
 
 impl Kept {
     fn keep(&mut self, post: Post) {
-        if post.taken && !post.key.is_empty() {
-            match self.taken.get(&post.key) {
-                None => self.count(&post),
-                Some(before) if before["alerts"] != post.body["alerts"] => {
-                    self.changed.insert(post.key.clone());
-                }
-                Some(_) => {}
+        match self.taken.get(&post.key).filter(|_| !post.key.is_empty()) {
+            _ if !post.taken => {}
+            None => self.count(&post),
+            Some(before) if before["alerts"] != post.body["alerts"] => {
+                self.changed.insert(post.key.clone());
             }
+            Some(_) => {}
         }
         self.posts.push(post);
     }

@@ -4,12 +4,11 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use keelson_tests::keelson::{READY_WITHIN, SHOWN_WITHIN, Up};
-use keelson_tests::place::{TOKEN, free_port};
-use keelson_tests::process::Process;
+use keelson_tests::keelson::{SHOWN_WITHIN, Up};
+use keelson_tests::place::TOKEN;
+use keelson_tests::prometheus::{Prometheus, scrapes};
 use keelson_tests::traffic::{Load, Traffic};
 use reqwest::Method;
-use serde_json::Value;
 
 #[tokio::test]
 async fn promtool_has_nothing_to_say() {
@@ -29,11 +28,12 @@ async fn promtool_has_nothing_to_say() {
 async fn prometheus_scrapes_native_histograms_without_error() {
     let seconds = std::env::var("KEELSON_SCRAPE_SECONDS").map_or(10, |text| text.parse().expect("seconds"));
     let up = Up::start().await;
-    let prometheus = Prometheus::start(&up).await;
+    let prometheus = Prometheus::start(&scrapes(&up.place().url(), "1s", TOKEN), "");
+    prometheus.wait_for("up", "1").await;
     let traffic = Traffic::start(&up.client(), Load::default());
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
-        prometheus.assert_target_is_well().await;
+        assert_target_is_well(&prometheus).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let (sent, _) = traffic.stop().await;
@@ -51,63 +51,10 @@ async fn prometheus_scrapes_native_histograms_without_error() {
     println!("{} scrapes in {seconds} s without error, {total} requests", scrapes.expect("scrapes"));
 }
 
-struct Prometheus {
-    _process: Process,
-    _dir: tempfile::TempDir,
-    url: String,
-    http: reqwest::Client,
-}
-
-impl Prometheus {
-    async fn start(up: &Up) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let target = up.place().url().replace("http://", "");
-        let config = format!(
-            "scrape_configs:\n- job_name: keelson\n  scrape_interval: 1s\n  scrape_timeout: 1s\n  metrics_path: /api/monitoring/prometheus\n  authorization: {{credentials: {TOKEN}}}\n  static_configs: [{{targets: ['{target}']}}]\n"
-        );
-        std::fs::write(dir.path().join("prometheus.yml"), config).expect("it can be written");
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = Command::new("prometheus");
-        command.current_dir(dir.path()).arg("--config.file=prometheus.yml").arg("--storage.tsdb.path=data");
-        command.arg(format!("--web.listen-address={address}")).arg("--enable-feature=native-histograms");
-        let process = Process::spawn("prometheus", command);
-        let prometheus = Self {
-            _process: process,
-            _dir: dir,
-            url: format!("http://{address}"),
-            http: reqwest::Client::new(),
-        };
-        prometheus.wait_for("up", "1").await;
-        prometheus
-    }
-
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Option<Value> {
-        let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.url), query).expect("a URL");
-        self.http.get(url).send().await.ok()?.json().await.ok()
-    }
-
-    async fn value(&self, query: &str) -> Option<String> {
-        let answer = self.get("/api/v1/query", &[("query", query)]).await?;
-        answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
-    }
-
-    async fn wait_for(&self, query: &str, expected: &str) {
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            let value = self.value(query).await;
-            if value.as_deref() == Some(expected) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{query} is {value:?}, not {expected}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn assert_target_is_well(&self) {
-        let targets = self.get("/api/v1/targets", &[]).await.expect("Prometheus answers");
-        let target = &targets["data"]["activeTargets"][0];
-        assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
-    }
+async fn assert_target_is_well(prometheus: &Prometheus) {
+    let targets = prometheus.get("/api/v1/targets", &[]).await.expect("Prometheus answers");
+    let target = &targets["data"]["activeTargets"][0];
+    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
 }
 
 fn promtool(page: &str) -> (String, bool) {

@@ -1,7 +1,8 @@
 //! The figures, as ratios measured in one run: `make bench`. Everything of a row runs on the machine's same cores: nats-server, Keelson, and whoever
-//! makes the load. Arguments choose rows (`bus`, `http`, `start`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
+//! makes the load. Arguments choose rows (`bus`, `http`, `start`, `alert`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
+mod alert;
 mod baseline;
 mod bus;
 mod figures;
@@ -43,6 +44,15 @@ async fn main() {
             figures.add("restart", measured.again_seconds);
             figures.add("resident", measured.resident_mb);
         }
+    }
+    // Its trials are its runs.
+    if wanted("alert") {
+        let measured = alert::measure().await;
+        figures.add("alert, median", measured.told.median);
+        figures.add("alert, worst of 100", measured.told.worst);
+        figures.add("resolve, worst of 100", measured.resolved.worst);
+        figures.add("Prometheus and Alertmanager, median", measured.prometheus.median);
+        figures.add("Prometheus and Alertmanager, worst", measured.prometheus.worst);
     }
     figures.print(ROWS);
 }
@@ -103,5 +113,26 @@ const ROWS: &[Row] = &[
         unit: Unit::Megabytes,
         against: None,
         reach: "<= 80 MB",
+    },
+    Row {
+        what: "bad telemetry accepted to webhook, median",
+        figure: "alert, median",
+        unit: Unit::Seconds,
+        against: Some("Prometheus and Alertmanager, median"),
+        reach: "<= 0.6 s",
+    },
+    Row {
+        what: "bad telemetry accepted to webhook, 99 %",
+        figure: "alert, worst of 100",
+        unit: Unit::Seconds,
+        against: Some("Prometheus and Alertmanager, worst"),
+        reach: "<= 1 s",
+    },
+    Row {
+        what: "window clear to webhook, 99 %",
+        figure: "resolve, worst of 100",
+        unit: Unit::Seconds,
+        against: None,
+        reach: "<= 2 s",
     },
 ];
