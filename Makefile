@@ -20,7 +20,7 @@ test: ## Everything, against real servers
 
 crash: ## The long crash test: hundreds of seeded rounds of kill -9
 	@compose/tools/setup tests
-	$(CARGO) test --release --locked --package keelson-tests --test crash -- --ignored --nocapture
+	$(CARGO) test --release --locked --package keelson-tests --test crash -- --ignored --nocapture --test-threads 1
 
 bench: ## The figures, as ratios measured in one run
 	@compose/tools/setup tests
