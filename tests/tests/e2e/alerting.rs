@@ -9,7 +9,7 @@ mod sdk;
 mod silences;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_schemas::alerting::fingerprint;
 use keelson_tests::alerting::{SHORT_RULE, TOLD_WITHIN, alerts, alerts_when, is, receiver, short_rule};
@@ -17,6 +17,7 @@ use keelson_tests::client::now_ms;
 use keelson_tests::keelson::Up;
 use keelson_tests::place::Place;
 use keelson_tests::service::{Service, requests};
+use keelson_tests::transitions;
 use keelson_tests::webhook::{Post, Webhook};
 use serde_json::{Value, json};
 
@@ -84,6 +85,22 @@ async fn a_burst_of_errors_fires_and_resolves_while_traffic_goes_on() {
 }
 
 #[tokio::test]
+async fn transitions_are_events_on_the_bus() {
+    let (up, _hook) = up_with_short_rule().await;
+    let web = Service::start(&up.client(), "web");
+    for times in 1..=2 {
+        web.fail();
+        transitions_of_web(&up, 2 * times - 1).await;
+        web.recover();
+        transitions_of_web(&up, 2 * times).await;
+    }
+    web.stop().await;
+    let all = transitions::read_all(&up.nats_url()).await;
+    let findings = [transitions::findings(&all, "web", 2), transitions::order_findings(&all)].concat();
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[tokio::test]
 async fn the_first_error_of_a_service_that_nobody_knew_fires() {
     let (up, hook) = up_with_short_rule().await;
     up.client().send("one", "new", &requests("new", 500, 1)).await;
@@ -108,6 +125,15 @@ async fn a_service_that_falls_silent_while_it_fires_does_not_resolve() {
     let web = Service::start(&up.client(), "web");
     hook.told_of("resolved", SHORT_RULE, "web", TOLD_WITHIN).await;
     web.stop().await;
+}
+
+/// Waits until so many transitions are on the bus.
+async fn transitions_of_web(up: &Up, count: usize) {
+    let deadline = Instant::now() + TOLD_WITHIN;
+    while transitions::read_all(&up.nats_url()).await.len() < count {
+        assert!(Instant::now() < deadline, "there are not {count} transitions");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Waits until the short rule's alert of `web` was told of in this status for the `times`th time.
