@@ -88,10 +88,15 @@ struct Tenure<'a> {
 
 impl<'a> Tenure<'a> {
     async fn begin(job: &'a Job, lease: &'a Lease) -> anyhow::Result<Option<Self>> {
-        let Some(history) = History::open(&job.ctx.bus, lease.epoch()).await? else { return Ok(None) };
+        let Some(mut history) = History::open(&job.ctx.bus, lease.epoch()).await? else { return Ok(None) };
         let mut loaded = job.loaded.clone();
         let rules = loaded.borrow_and_update().rules.clone();
         let position = begin_at(&job.ctx, history.position()).await?;
+        // Kept before anything is evaluated: a transition does not say of which stream the slices are that it names.
+        history.evaluated(position);
+        if !history.keep().await? {
+            return Ok(None);
+        }
         let look_back = rules.longest_window() + SLACK;
         let since_ms = position.at_ms.saturating_sub(u64::try_from(look_back.as_millis())?);
         let tenure = Self {
