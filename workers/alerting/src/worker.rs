@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keelson_kit::command::Commands;
 use keelson_kit::config::ConfigError;
 use keelson_kit::lease::{GroupSpec, Lease, Owned, Timing};
-use keelson_kit::query::Queries;
+use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::{Context, Role};
 use tokio::sync::watch;
 
@@ -15,12 +15,17 @@ use crate::board::Board;
 use crate::config::AlertingConfig;
 use crate::evaluator;
 use crate::loaded::Loaded;
+use crate::notify::commands::{ExpireSilenceHandler, NotifyHandler, SetSilenceHandler};
+use crate::notify::desk::Desk;
+use crate::notify::notifier;
 use crate::reload::{ReloadHandler, Reloader};
+use crate::silences;
 
 /// What there is one of at a time, in the order of the keys of the lease group.
 const JOBS: [&str; 2] = ["evaluator", "notifier"];
-/// The place of the evaluator in [`JOBS`].
+/// The places of the jobs in [`JOBS`].
 const EVALUATOR: usize = 0;
+const NOTIFIER: usize = 1;
 
 /// The alerting worker.
 pub struct Alerting;
@@ -38,7 +43,12 @@ impl Role for Alerting {
         let loaded = Loaded::first(config, &ctx).map_err(|errors| anyhow::anyhow!(errors.join("\n")))?;
         let reloader = Reloader::new(&ctx, loaded);
         reloader.listen();
-        let worker = Worker { rules: Owned::default(), loaded: reloader.loaded(), ctx: ctx.clone() };
+        let worker = Worker {
+            rules: Owned::default(),
+            desks: Owned::default(),
+            loaded: reloader.loaded(),
+            ctx: ctx.clone(),
+        };
         ctx.answer(worker.queries(&reloader)).await?;
         ctx.obey(worker.commands())?;
         worker.own_jobs();
@@ -51,13 +61,14 @@ struct Worker {
     ctx: Context,
     loaded: watch::Receiver<Arc<Loaded>>,
     rules: Owned<Board>,
+    desks: Owned<Desk>,
 }
 
 impl Worker {
     fn queries(&self, reloader: &Reloader) -> Queries {
         let (rules, reloader, again) = (self.rules.clone(), reloader.clone(), reloader.clone());
         let of_evaluator = self.rules.clone();
-        Queries::of(Alerting::NAME)
+        self.about_alerts(Queries::of(Alerting::NAME))
             .exclusive("rules", move |()| {
                 let told = rules.answer(EVALUATOR, |board, _| board.told());
                 ready(Ok(told.map(|rules| reloader.rules(rules))))
@@ -69,8 +80,29 @@ impl Worker {
             })
     }
 
+    fn about_alerts(&self, queries: Queries) -> Queries {
+        let (alerts, groups) = (self.desks.clone(), self.desks.clone());
+        let (clock, ctx) = (self.ctx.clock.clone(), self.ctx.clone());
+        queries
+            .exclusive("alerts", move |()| {
+                let now_ms = clock.now_ms();
+                ready(Ok(alerts.answer(NOTIFIER, |desk, _| desk.alerts(now_ms))))
+            })
+            .exclusive("groups", move |()| ready(Ok(groups.answer(NOTIFIER, |desk, _| desk.groups()))))
+            .with("silences", move |()| {
+                let ctx = ctx.clone();
+                async move {
+                    let kept = silences::answer(&ctx.bus, ctx.clock.now_ms()).await;
+                    kept.map_err(|error| Refusal::new(503, error.to_string()))
+                }
+            })
+    }
+
     fn commands(&self) -> Commands {
         Commands::of(Alerting::NAME)
+            .with(SetSilenceHandler::new(&self.ctx))
+            .with(ExpireSilenceHandler::new(&self.ctx))
+            .with(NotifyHandler::new(self.loaded.clone()))
             .with(ReloadHandler::new(&self.ctx.bus))
             .with(BacktestHandler::new(&self.ctx, self.loaded.clone()))
     }
@@ -92,6 +124,12 @@ impl Worker {
                 let board = Board::default();
                 let _ownership = self.rules.hold(&lease, board.clone());
                 let job = evaluator::Job { ctx: self.ctx, loaded: self.loaded, board };
+                job.run(&lease).await
+            }
+            NOTIFIER => {
+                let desk = Desk::default();
+                let _ownership = self.desks.hold(&lease, desk.clone());
+                let job = notifier::Job { ctx: self.ctx, loaded: self.loaded, desk };
                 job.run(&lease).await
             }
             other => anyhow::bail!("there is no job {other}"),
