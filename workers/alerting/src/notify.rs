@@ -17,6 +17,8 @@ pub mod notifier;
 mod outbox;
 mod recover;
 pub mod route;
+#[cfg(test)]
+mod simulation;
 mod span;
 #[cfg(test)]
 mod testing;

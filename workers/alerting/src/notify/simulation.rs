@@ -1,0 +1,410 @@
+//! Notifiers that crash, are replaced without knowing it, and fail to deliver, at any step; and a receiver that sees to it that every transition reached it
+//! once, in order.
+//!
+//! The bus is what is durable here: transitions, groups by compare-and-set, and a checkpoint that belongs to who claimed it last. What [`super::outbox`] and
+//! [`super::keeper`] promise is done by hand: a notification goes out only when the record that holds it is written, and a group is let go only when
+//! the checkpoint covers it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keelson_schemas::alerting::{Alert, AlertState, Notify, Silence, Transition};
+use proptest::prelude::*;
+
+use super::alerts::Alerts;
+use super::config::{NotifyConfig, Route};
+use super::dispatch::Dispatch;
+use super::group::{Group, GroupId};
+use super::testing::transition;
+use crate::silences::Silences;
+
+const ALERTS: [&str; 4] = [
+    "alertname=A service_name=web",
+    "alertname=A service_name=web instance=2",
+    "alertname=A service_name=db",
+    "alertname=B service_name=db severity=info",
+];
+/// More than a group waits before it tells of more.
+const LONG_MS: u64 = 60_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An alert fires, or resolves if it fires.
+    Change(usize),
+    /// What was published arrives.
+    Take,
+    Settle,
+    /// One group is written.
+    Write(usize),
+    /// One written notification is posted; whether it arrives, and whether the notifier gets to know.
+    Post {
+        which: usize,
+        arrives: bool,
+        known: bool,
+    },
+    Keep,
+    LetGo(usize),
+    Wait(u64),
+    Silence(usize),
+    EndSilences,
+    /// The process dies, and another reads back what is durable.
+    Crash,
+    /// Another takes over, while this one goes on for a step now and then.
+    TakeOver,
+    /// The one that was replaced does a step.
+    Zombie(Box<Step>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let plain = prop_oneof![
+        6 => (0..ALERTS.len()).prop_map(Step::Change),
+        6 => Just(Step::Take),
+        6 => Just(Step::Settle),
+        8 => any::<usize>().prop_map(Step::Write),
+        8 => (any::<usize>(), any::<bool>(), any::<bool>()).prop_map(|(which, arrives, known)| Step::Post { which, arrives, known }),
+        2 => Just(Step::Keep),
+        2 => any::<usize>().prop_map(Step::LetGo),
+        3 => prop_oneof![Just(10), Just(LONG_MS)].prop_map(Step::Wait),
+        2 => Just(Step::Crash),
+        1 => Just(Step::TakeOver),
+    ];
+    plain.clone().prop_flat_map(
+        move |step| prop_oneof![4 => Just(step.clone()), 1 => Just(Step::Zombie(Box::new(step)))],
+    )
+}
+
+fn step_with_silences() -> impl Strategy<Value = Step> {
+    prop_oneof![10 => step(), 1 => (0..ALERTS.len()).prop_map(Step::Silence), 1 => Just(Step::EndSilences)]
+}
+
+/// What survives.
+#[derive(Default)]
+struct Bus {
+    transitions: Vec<Transition>,
+    groups: BTreeMap<GroupId, (u64, Group)>,
+    revision: u64,
+    kept: Alerts,
+    epoch: u64,
+    silences: Vec<Silence>,
+}
+
+/// A process.
+struct Notifier {
+    epoch: u64,
+    dispatch: Dispatch,
+    /// The last transition that was taken in.
+    taken: usize,
+    revisions: BTreeMap<GroupId, u64>,
+    written: BTreeMap<GroupId, u64>,
+    /// What it knows to be sealed and written, by group and lane.
+    sealed: BTreeMap<(GroupId, String), u64>,
+    covered: u64,
+    is_over: bool,
+}
+
+struct World {
+    config: NotifyConfig,
+    bus: Bus,
+    active: Option<Notifier>,
+    zombie: Option<Notifier>,
+    firing: [bool; ALERTS.len()],
+    now_ms: u64,
+    arrived: Vec<Notify>,
+}
+
+impl Notifier {
+    fn recover(config: &NotifyConfig, bus: &mut Bus, now_ms: u64) -> Self {
+        bus.epoch += 1;
+        let mut silences = Silences::default();
+        bus.silences.iter().cloned().for_each(|silence| silences.put(silence));
+        let covered = bus.kept.sequence();
+        let mut this = Self {
+            epoch: bus.epoch,
+            dispatch: Dispatch::new(config, 1, bus.kept.clone(), silences).unwrap(),
+            taken: covered as usize,
+            revisions: BTreeMap::new(),
+            written: BTreeMap::new(),
+            sealed: BTreeMap::new(),
+            covered,
+            is_over: false,
+        };
+        for (id, (revision, group)) in &bus.groups {
+            this.knows(id, *revision, group);
+            this.dispatch.restore(id.clone(), group.clone());
+        }
+        while this.take(bus, now_ms) {}
+        this.dispatch.place(now_ms);
+        this
+    }
+
+    /// Notes what is written of a group.
+    fn knows(&mut self, id: &GroupId, revision: u64, group: &Group) {
+        self.revisions.insert(id.clone(), revision);
+        for (lane, state) in &group.lanes {
+            let place = (id.clone(), lane.clone());
+            match &state.sealed {
+                Some(sealed) => self.sealed.insert(place, sealed.number),
+                None => self.sealed.remove(&place),
+            };
+        }
+    }
+
+    fn take(&mut self, bus: &Bus, now_ms: u64) -> bool {
+        let Some(transition) = bus.transitions.get(self.taken) else { return false };
+        self.taken += 1;
+        self.dispatch.apply(self.taken as u64, transition, now_ms);
+        true
+    }
+
+    fn unwritten(&self) -> Vec<GroupId> {
+        let written = |id: &GroupId| self.written.get(id).copied().unwrap_or(0);
+        self.dispatch
+            .groups()
+            .filter(|(id, entry)| entry.version > written(id))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// By compare-and-set; one that fails reads back, which ends it if it was replaced.
+    fn write(&mut self, bus: &mut Bus, which: usize) {
+        let unwritten = self.unwritten();
+        let Some(id) = unwritten.get(which % unwritten.len().max(1)) else { return };
+        if bus.groups.get(id).map(|(revision, _)| *revision) != self.revisions.get(id).copied() {
+            self.is_over = true;
+            return;
+        }
+        let Some(entry) = self.dispatch.group(id) else { return };
+        let (version, group) = (entry.version, entry.group.clone());
+        bus.revision += 1;
+        self.knows(id, bus.revision, &group);
+        self.written.insert(id.clone(), version);
+        bus.groups.insert(id.clone(), (bus.revision, group));
+    }
+
+    /// The notifications that are sealed and known to be written.
+    fn ready(&self) -> Vec<(GroupId, String, u64, Notify)> {
+        let mut ready = Vec::new();
+        for ((id, lane), number) in &self.sealed {
+            let Some(entry) = self.dispatch.group(id) else { continue };
+            let sealed = entry.group.lanes[lane].sealed.as_ref();
+            if sealed.is_some_and(|sealed| sealed.number == *number) {
+                ready.push((id.clone(), lane.clone(), *number, entry.group.notification(id, lane).unwrap()));
+            }
+        }
+        ready
+    }
+
+    fn keep(&mut self, bus: &mut Bus) {
+        if !self.unwritten().is_empty() {
+            return;
+        }
+        if bus.epoch > self.epoch {
+            self.is_over = true;
+            return;
+        }
+        bus.kept = self.dispatch.alerts().clone();
+        self.covered = bus.kept.sequence();
+    }
+
+    fn let_go(&mut self, bus: &mut Bus, which: usize) {
+        let idle = self
+            .dispatch
+            .groups()
+            .filter(|(_, entry)| entry.group.is_idle() && entry.group.through <= self.covered);
+        let idle: Vec<GroupId> = idle.map(|(id, _)| id.clone()).collect();
+        let Some(id) = idle.get(which % idle.len().max(1)) else { return };
+        // A purge up to a revision leaves what another wrote since.
+        if bus
+            .groups
+            .get(id)
+            .is_some_and(|(revision, _)| self.revisions.get(id).is_some_and(|known| revision <= known))
+        {
+            bus.groups.remove(id);
+        }
+        self.dispatch.remove(id);
+        self.revisions.remove(id);
+        self.written.remove(id);
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let route: Route = toml::from_str(
+            "receiver = \"ops\"\n[[routes]]\nmatchers = ['severity=\"info\"']\nreceiver = \"quiet\"\ngroup_wait = \"30s\"\n",
+        )
+        .unwrap();
+        let config = NotifyConfig::for_tests(&["ops", "quiet"], route);
+        let mut bus = Bus::default();
+        let active = Notifier::recover(&config, &mut bus, 1);
+        Self {
+            config,
+            bus,
+            active: Some(active),
+            zombie: None,
+            firing: [false; ALERTS.len()],
+            now_ms: 1,
+            arrived: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, step: &Step) {
+        self.now_ms += 1;
+        match step {
+            Step::Change(which) => {
+                self.firing[*which] = !self.firing[*which];
+                self.bus.transitions.push(transition(ALERTS[*which], self.firing[*which], self.now_ms));
+            }
+            Step::Wait(ms) => self.now_ms += ms,
+            Step::Silence(which) => self.silence(*which),
+            Step::EndSilences => self.end_silences(),
+            Step::Crash => self.active = None,
+            Step::TakeOver => self.zombie = self.active.take(),
+            Step::Zombie(step) => {
+                if let Some(mut zombie) = self.zombie.take() {
+                    self.work(&mut zombie, step);
+                    self.zombie = Some(zombie).filter(|zombie| !zombie.is_over);
+                }
+            }
+            step => {
+                let recover = || Notifier::recover(&self.config, &mut self.bus, self.now_ms);
+                let mut active = self.active.take().unwrap_or_else(recover);
+                self.work(&mut active, step);
+                self.active = Some(active).filter(|active| !active.is_over);
+            }
+        }
+    }
+
+    fn work(&mut self, notifier: &mut Notifier, step: &Step) {
+        match step {
+            Step::Take => drop(notifier.take(&self.bus, self.now_ms)),
+            Step::Settle => notifier.dispatch.settle(self.now_ms),
+            Step::Write(which) => notifier.write(&mut self.bus, *which),
+            Step::Keep => notifier.keep(&mut self.bus),
+            Step::LetGo(which) => notifier.let_go(&mut self.bus, *which),
+            Step::Post { which, arrives, known } => {
+                let ready = notifier.ready();
+                let Some((id, lane, number, notify)) = ready.get(which % ready.len().max(1)) else { return };
+                if *arrives {
+                    self.arrived.push(notify.clone());
+                }
+                let (now_ms, delivered) = (self.now_ms, *arrives && *known);
+                notifier.dispatch.sealed(id, lane, *number, |lane| {
+                    if delivered { lane.delivered(now_ms) } else { lane.failed("no", now_ms) }
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn silence(&mut self, which: usize) {
+        let alert = transition(ALERTS[which], true, 0).alert;
+        let matchers =
+            alert.labels.iter().map(|(name, value)| format!("{name}={value}").parse().unwrap()).collect();
+        self.bus.silences.push(Silence {
+            id: format!("s{}", self.bus.silences.len()),
+            matchers,
+            starts_at_ms: 0,
+            ends_at_ms: u64::MAX,
+            updated_at_ms: 0,
+            created_by: String::new(),
+            comment: String::new(),
+        });
+        self.tell_of_silences();
+    }
+
+    fn end_silences(&mut self) {
+        self.bus.silences.iter_mut().for_each(|silence| silence.ends_at_ms = 0);
+        self.tell_of_silences();
+    }
+
+    fn tell_of_silences(&mut self) {
+        for silence in &self.bus.silences {
+            let value = keelson_schemas::codec::encode(silence).unwrap();
+            let change =
+                keelson_kit::kv::Change { key: silence.id.clone(), revision: 1, value: Some(value.into()) };
+            let both = self.active.iter_mut().chain(&mut self.zombie);
+            both.for_each(|notifier| notifier.dispatch.silence(&change));
+        }
+    }
+
+    /// Everything works again, for as long as it takes.
+    fn heal(&mut self) {
+        self.zombie = None;
+        self.end_silences();
+        for _ in 0..400 {
+            for step in [
+                Step::Take,
+                Step::Settle,
+                Step::Write(0),
+                Step::Write(0),
+                Step::Post { which: 0, arrives: true, known: true },
+                Step::Wait(LONG_MS),
+            ] {
+                self.run(&step);
+            }
+        }
+    }
+
+    /// What each alert's changes were, as they reached a receiver that passes over a key it has seen: state and time, each once.
+    fn heard(&self) -> BTreeMap<String, Vec<(AlertState, Option<u64>)>> {
+        let mut seen: BTreeMap<&str, &Notify> = BTreeMap::new();
+        let mut heard: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for notify in &self.arrived {
+            if let Some(former) = seen.insert(&notify.key, notify) {
+                assert_eq!(former, notify, "two notifications under one key");
+                continue;
+            }
+            let mut news = 0;
+            let mut alerts = BTreeSet::new();
+            for alert in &notify.alerts {
+                assert!(alerts.insert(&alert.fingerprint), "an alert is in a notification twice");
+                let of_this = heard.entry(alert.fingerprint.clone()).or_default();
+                if of_this.last() != Some(&moment(alert)) {
+                    assert!(!of_this.contains(&moment(alert)), "it went back in time: {notify:?}");
+                    of_this.push(moment(alert));
+                    news += 1;
+                }
+            }
+            assert_eq!(notify.repeat, news == 0, "{notify:?}");
+        }
+        heard
+    }
+}
+
+fn moment(alert: &Alert) -> (AlertState, Option<u64>) {
+    (alert.state, if alert.state == AlertState::Firing { alert.starts_at_ms } else { alert.ends_at_ms })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_transition_is_in_exactly_one_first_notification(steps in prop::collection::vec(step(), 1..150)) {
+        let mut world = World::new();
+        steps.iter().for_each(|step| world.run(step));
+        world.heal();
+        let mut expected: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for transition in &world.bus.transitions {
+            expected.entry(transition.alert.fingerprint.clone()).or_default().push(moment(&transition.alert));
+        }
+        prop_assert_eq!(world.heard(), expected);
+    }
+
+    #[test]
+    fn under_silences_what_was_opened_is_closed_and_what_fires_in_the_end_is_told(steps in prop::collection::vec(step_with_silences(), 1..150)) {
+        let mut world = World::new();
+        steps.iter().for_each(|step| world.run(step));
+        world.heal();
+        let heard = world.heard();
+        let mut last: BTreeMap<&str, &Transition> = BTreeMap::new();
+        for transition in &world.bus.transitions {
+            last.insert(&transition.alert.fingerprint, transition);
+        }
+        for (fingerprint, transition) in last {
+            let heard = heard.get(fingerprint).and_then(|heard| heard.last());
+            let stands = moment(&transition.alert);
+            let never_opened = heard.is_none() && stands.0 == AlertState::Resolved;
+            let closed = heard.is_some_and(|heard| heard.0 == stands.0);
+            prop_assert!(never_opened || closed, "{:?} was heard last, and {:?} is true", heard, stands);
+        }
+    }
+}
