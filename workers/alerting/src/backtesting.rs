@@ -32,6 +32,25 @@ impl BacktestHandler {
         Self { ctx: ctx.clone(), loaded }
     }
 
+    /// Whether a command can be obeyed.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn check(&self, command: Backtest) -> Result<(), Failure> {
+        self.time(&command)?;
+        self.rules(command.rules).map(drop)
+    }
+
+    /// From when on and up to when, in Unix milliseconds.
+    fn time(&self, command: &Backtest) -> Result<(u64, u64), Failure> {
+        let until_ms = command.until_ms.unwrap_or_else(|| self.ctx.clock.now_ms());
+        let since_ms = command.since_ms.unwrap_or(0);
+        if since_ms >= until_ms {
+            return Err(Failure::reject("the end of the time to look at is not after its beginning"));
+        }
+        Ok((since_ms, until_ms))
+    }
+
     fn rules(&self, text: Option<String>) -> Result<Arc<RuleSet>, Failure> {
         let Some(text) = text else { return Ok(self.loaded.borrow().rules.clone()) };
         let source = Source { name: "rules".to_owned(), text };
@@ -47,11 +66,7 @@ impl CommandHandler for BacktestHandler {
     type Outcome = BacktestReport;
 
     async fn run(&self, command: Backtest, attempt: &Attempt) -> Result<BacktestReport, Failure> {
-        let until_ms = command.until_ms.unwrap_or_else(|| self.ctx.clock.now_ms());
-        let since_ms = command.since_ms.unwrap_or(0);
-        if since_ms >= until_ms {
-            return Err(Failure::reject("the end of the time to look at is not after its beginning"));
-        }
+        let (since_ms, until_ms) = self.time(&command)?;
         let rules = self.rules(command.rules)?;
         let start = start(since_ms, rules.longest_window() + SKEW);
         let last = self.ctx.bus.stream_info(SLICES).await?.last_sequence;

@@ -6,6 +6,7 @@
 pub mod backtest;
 pub mod backtesting;
 pub mod board;
+pub mod checks;
 pub mod config;
 pub mod evaluate;
 pub mod evaluator;

@@ -39,12 +39,13 @@ pub async fn ask_any<A: DeserializeOwned>(bus: &Bus, noun: &str) -> Result<A, Pr
 /// Asks whether a command has a meaning, before it is accepted: `keelson.qry.<worker>.check.<verb>`. That nobody answers is no objection.
 ///
 /// # Errors
-/// 400 with what is wrong.
+/// 400 with what is wrong, 404 when there is nothing that it could be about.
 pub async fn check<C: Command + Serialize>(bus: &Bus, command: &C) -> Result<(), Problem> {
     let subject = subject::qry(C::WORKER, &format!("check.{}", C::VERB));
     match bus.ask::<C, serde::de::IgnoredAny>(&subject, command, CHECK_WITHIN).await {
-        Err(AskError::Refused(Refusal { status: 400..=499, reason })) => {
-            Err(Problem::new(Kind::Rejected, reason))
+        Err(AskError::Refused(Refusal { status: status @ 400..=499, reason })) => {
+            let kind = if status == 404 { Kind::NotFound } else { Kind::Rejected };
+            Err(Problem::new(kind, reason))
         }
         _ => Ok(()),
     }

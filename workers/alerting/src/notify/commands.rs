@@ -41,6 +41,23 @@ impl SetSilenceHandler {
     pub fn new(ctx: &Context) -> Self {
         Self(Kept::new(ctx))
     }
+
+    /// Whether a command can be obeyed as things stand.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it cannot be known now.
+    pub async fn check(&self, command: &SetSilence) -> Result<(), Failure> {
+        let former = self.former(command).await?.map(|former| former.value);
+        let asking = change::Asking { operation: "", requested_by: "", now_ms: self.0.clock.now_ms() };
+        change::set(command, former, &asking).map(drop).map_err(Failure::reject)
+    }
+
+    async fn former(&self, command: &SetSilence) -> Result<Option<Entry<Silence>>, Failure> {
+        match &command.id {
+            Some(id) => self.0.find(id).await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 impl CommandHandler for SetSilenceHandler {
@@ -50,10 +67,7 @@ impl CommandHandler for SetSilenceHandler {
     /// First the new silence, then the end of the one it replaces: nothing gets through in between. A second attempt finds the new one, which has an id that follows
     /// from the operation.
     async fn run(&self, command: SetSilence, attempt: &Attempt) -> Result<Silence, Failure> {
-        let former = match &command.id {
-            Some(id) => Some(self.0.find(id).await?),
-            None => None,
-        };
+        let former = self.former(&command).await?;
         let asking = change::Asking {
             operation: &attempt.operation,
             requested_by: &attempt.requested_by,
@@ -78,6 +92,14 @@ impl ExpireSilenceHandler {
     #[must_use]
     pub fn new(ctx: &Context) -> Self {
         Self(Kept::new(ctx))
+    }
+
+    /// Whether the silence exists. One that is over may be ended again.
+    ///
+    /// # Errors
+    /// It cannot be known now.
+    pub async fn check(&self, command: &ExpireSilence) -> Result<bool, Failure> {
+        Ok(self.0.look(&command.id).await?.is_some())
     }
 }
 
@@ -128,11 +150,15 @@ impl Kept {
 
     async fn find(&self, id: &str) -> Result<Entry<Silence>, Failure> {
         let none = || Failure::reject(format!("there is no silence {id:?}"));
+        self.look(id).await?.ok_or_else(none)
+    }
+
+    async fn look(&self, id: &str) -> Result<Option<Entry<Silence>>, KvError> {
         // What cannot be a key is none.
         if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
-            return Err(none());
+            return Ok(None);
         }
-        self.kv.get(id).await?.ok_or_else(none)
+        self.kv.get(id).await
     }
 
     async fn update(&self, silence: Silence, revision: u64) -> Result<Silence, KvError> {

@@ -129,7 +129,7 @@ async fn set_silence(State(app): State<App>, asked: Asked, request: Request) -> 
     responses(
         (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
         (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-        (status = 400, body = Problem, content_type = "application/problem+json", description = "There is no such silence, or it has ended"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn expire_silence(

@@ -69,6 +69,8 @@ async fn a_silence_that_means_nothing_is_refused_before_it_is_accepted() {
         assert_eq!(status, expected, "{said}");
     }
     assert_eq!(problem(fixture.post_json(SILENCES, &json!({}))).await.0, 401);
+    let unknown = fixture.client.delete(fixture.url(&format!("{SILENCES}/nothing"))).bearer_auth("t-admin");
+    assert_eq!(problem(unknown).await.0, 404);
     assert_eq!(standin.all(), []);
     let (_, operations) = shown(fixture.get("/api/operations")).await;
     assert_eq!(operations["operations"], json!([]), "nothing was recorded");

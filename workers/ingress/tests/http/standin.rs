@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keelson_kit::clock::Clock;
 use keelson_kit::command::{Attempt, CommandHandler, Commands};
 use keelson_kit::failure::Failure;
 use keelson_kit::query::{Queries, Refusal};
@@ -16,15 +17,12 @@ use crate::fixture::Fixture;
 pub const NOW_MS: u64 = 1_764_000_000_000;
 
 #[derive(Clone)]
-pub struct StandIn(Arc<Mutex<Vec<Silence>>>, Fixed);
-
-/// The time by which it makes silences.
-type Fixed = fn() -> u64;
+pub struct StandIn(Arc<Mutex<Vec<Silence>>>);
 
 impl StandIn {
     /// Starts one; with `obeys`, it also obeys commands.
     pub async fn start(fixture: &Fixture, obeys: bool) -> Self {
-        let standin = Self(Arc::default(), || keelson_kit::clock::Clock::system().now_ms());
+        let standin = Self(Arc::default());
         let asked = standin.clone();
         let queries = Queries::of("alerting")
             .exclusive("alerts", move |(): ()| {
@@ -42,6 +40,11 @@ impl StandIn {
             .with("check.silence", |silence: SetSilence| async move {
                 meaning(&silence).map(drop).map_err(|reason| Refusal::new(400, reason))
             });
+        let asked = standin.clone();
+        let queries = queries.with("check.expire-silence", move |expire: ExpireSilence| {
+            let found = asked.all().into_iter().any(|silence| silence.id == expire.id);
+            async move { found.then_some(()).ok_or_else(|| Refusal::new(404, "there is no such silence")) }
+        });
         fixture.context().answer(queries).await.expect("can be asked");
         if obeys {
             let commands = Commands::of("alerting")
@@ -63,7 +66,7 @@ impl StandIn {
 
     /// One that fires, one that is inhibited, one that is silenced if there is a silence, one that is pending, one that resolved.
     fn alerts(&self) -> Alerts {
-        let now_ms = (self.1)();
+        let now_ms = now_ms();
         let silenced_by: Vec<String> = self
             .all()
             .into_iter()
@@ -80,6 +83,11 @@ impl StandIn {
         ];
         Alerts { evaluated_at_ms: NOW_MS, alerts }
     }
+}
+
+/// Alertmanager's clients send times of their own, so silences go by the real one.
+fn now_ms() -> u64 {
+    Clock::system().now_ms()
 }
 
 fn labels(name: &str, service: &str) -> Labels {
@@ -149,7 +157,7 @@ impl CommandHandler for Set {
     type Outcome = Silence;
 
     async fn run(&self, command: SetSilence, attempt: &Attempt) -> Result<Silence, Failure> {
-        let now_ms = (self.0.1)();
+        let now_ms = now_ms();
         let matchers = meaning(&command).map_err(Failure::reject)?;
         let silence = Silence {
             id: command.id.unwrap_or_else(|| attempt.consequence("silence")),
@@ -175,7 +183,7 @@ impl CommandHandler for Expire {
     type Outcome = Silence;
 
     async fn run(&self, command: ExpireSilence, _: &Attempt) -> Result<Silence, Failure> {
-        let now_ms = (self.0.1)();
+        let now_ms = now_ms();
         self.0.change(|all| {
             let found = all.iter_mut().find(|silence| silence.id == command.id);
             let silence = found.ok_or_else(|| Failure::reject("there is no such silence"))?;
