@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::backtesting::BacktestHandler;
 use crate::board::Board;
+use crate::checks;
 use crate::config::AlertingConfig;
 use crate::evaluator;
 use crate::loaded::Loaded;
@@ -68,7 +69,8 @@ impl Worker {
     fn queries(&self, reloader: &Reloader) -> Queries {
         let (rules, reloader, again) = (self.rules.clone(), reloader.clone(), reloader.clone());
         let of_evaluator = self.rules.clone();
-        self.about_alerts(Queries::of(Alerting::NAME))
+        let queries = checks::add(Queries::of(Alerting::NAME), &self.ctx, self.loaded.clone());
+        self.about_alerts(queries)
             .exclusive("rules", move |()| {
                 let told = rules.answer(EVALUATOR, |board, _| board.told());
                 ready(Ok(told.map(|rules| reloader.rules(rules))))

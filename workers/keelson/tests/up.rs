@@ -15,10 +15,13 @@ use tempfile::tempdir;
 
 const NO_LATENCY: &str = r#"{"service":"web","http":[{"method":"GET","route":"/","status":200}]}"#;
 
-async fn send(up: &Up, place: &std::path::Path) {
+const FAILED: &str =
+    r#"{"service":"web","http":[{"method":"GET","route":"/","status":500,"duration_us":5}]}"#;
+
+async fn send(up: &Up, place: &std::path::Path, samples: &'static str) {
     let token = fs::read_to_string(place.join(".keelson/admin-token")).unwrap();
     let request = reqwest::Client::new().post(format!("{}/api/telemetry", up.http)).bearer_auth(token.trim());
-    let answer = request.header("Content-Type", "application/json").body(NO_LATENCY).send().await.unwrap();
+    let answer = request.header("Content-Type", "application/json").body(samples).send().await.unwrap();
     assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
 }
 
@@ -45,14 +48,14 @@ async fn counts(up: &Up, expected: u64) {
 async fn killed_alone_it_leaves_no_server_behind_and_goes_on_counting_where_it_was() {
     let place = tempdir().unwrap();
     let mut up = Up::start(place.path());
-    send(&up, place.path()).await;
+    send(&up, place.path(), NO_LATENCY).await;
     counts(&up, 1).await;
     let server = up.nats_server();
     up.signal(Signal::SIGKILL);
     up.wait();
     until("the server follows", || !alive(server));
     let up = Up::start(place.path());
-    send(&up, place.path()).await;
+    send(&up, place.path(), NO_LATENCY).await;
     counts(&up, 2).await;
 }
 
@@ -61,7 +64,7 @@ async fn a_start_waits_for_the_server_of_the_last_run_to_let_go_of_the_store() {
     let place = tempdir().unwrap();
     for round in 1..=5 {
         let up = Up::start(place.path());
-        send(&up, place.path()).await;
+        send(&up, place.path(), NO_LATENCY).await;
         counts(&up, round).await;
         // At once, and without waiting for the server to follow.
         up.signal(Signal::SIGKILL);
@@ -115,7 +118,7 @@ fn a_second_one_on_the_same_directory_is_refused_and_the_first_is_left_in_peace(
 async fn a_server_that_crashes_comes_back_on_its_port_with_its_data() {
     let place = tempdir().unwrap();
     let up = Up::start(place.path());
-    send(&up, place.path()).await;
+    send(&up, place.path(), NO_LATENCY).await;
     counts(&up, 1).await;
     let first = up.nats_server();
     kill(first, Signal::SIGKILL).unwrap();
@@ -205,4 +208,75 @@ fn a_server_that_cannot_start_is_reported_with_its_own_words() {
     let error = text(&failed.stderr);
     assert_eq!(failed.status.code(), Some(1), "{error}");
     assert!(error.contains("no room on the raft"), "{error}");
+}
+
+/// A client command to this Keelson; what it printed.
+fn says(up: &Up, place: &std::path::Path, arguments: &[&str], code: i32) -> String {
+    let done = run(keelson(place).args(arguments).env("KEELSON_URL", &up.http));
+    let said = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(code), "{arguments:?}: {said}{}", text(&done.stderr));
+    said.trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_listed_silenced_and_looked_for_in_the_past() {
+    let place = tempdir().unwrap();
+    let up = Up::start(place.path());
+    let path = place.path();
+    send(&up, path, FAILED).await;
+    let mut alerts = String::new();
+    until("it fires", || {
+        alerts = says(&up, path, &["alerts", "list", "--state", "firing"], 0);
+        alerts.contains("HighErrorRate{service_name=\"web\"")
+    });
+    assert!(says(&up, path, &["rules", "list"], 0).contains("firing"));
+
+    let id = says(&up, path, &["silences", "add", "service_name=web", "--comment", "a disk"], 0);
+    until("it is silenced", || says(&up, path, &["alerts"], 0).contains("silenced"));
+    assert!(says(&up, path, &["silences", "list"], 0).contains("a disk"));
+    says(&up, path, &["silences", "expire", &id], 0);
+    assert_eq!(says(&up, path, &["silences", "list"], 0), "there are no silences");
+    assert!(says(&up, path, &["silences", "list", "--expired"], 0).contains(&id));
+
+    let refused = run(keelson(path).args(["silences", "add", "a=~.*"]).env("KEELSON_URL", &up.http));
+    assert!(text(&refused.stderr).contains("400"), "{}", text(&refused.stderr));
+    says(&up, path, &["silences", "expire", "nothing"], 1);
+
+    fs::write(path.join("r.toml"), "[[rules]]\nname = \"Any\"\nsignal = \"errors\"\nabove = 0\n").unwrap();
+    let found = says(&up, path, &["rules", "test", "r.toml", "--since", "1h"], 0);
+    assert!(
+        found.contains("Any{service_name=\"web\"") && found.contains("one alert would have fired"),
+        "{found}"
+    );
+    let found = says(&up, path, &["rules", "test", "--since", "1h", "--by", "arrival", "--json"], 0);
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["firings"][0]["labels"]["alertname"], "HighErrorRate", "{found}");
+}
+
+#[tokio::test]
+async fn rules_are_read_again_and_those_that_run_stay_when_there_is_an_error() {
+    let place = tempdir().unwrap();
+    let write = |text: &str| fs::write(place.path().join("rules.toml"), text).unwrap();
+    let section = "[alerting]\ndefault_rules = false\nrule_files = [\"rules.toml\"]\n";
+    fs::write(place.path().join("keelson.toml"), section).unwrap();
+    write("");
+    let up = Up::start(place.path());
+    let list = |code| says(&up, place.path(), &["rules", "list"], code);
+    until("the rules are known", || {
+        run(keelson(place.path()).args(["rules", "list"]).env("KEELSON_URL", &up.http)).status.success()
+    });
+    assert_eq!(list(0), "there are no rules");
+    write("[[rules]]\nname = \"Any\"\nsignal = \"errors\"\nabove = 0\n");
+    says(&up, place.path(), &["rules", "reload"], 0);
+    until("the new rules run", || list(0).contains("Any"));
+    write("[[rules]]\nname = \"Other\"\nsignal = \"eror\"\nabove = 0\n");
+    let refused = run(keelson(place.path()).args(["rules", "reload"]).env("KEELSON_URL", &up.http));
+    let said = text(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(1)
+            && said.contains("those that run stay")
+            && said.contains("rules.toml:3"),
+        "{said}"
+    );
+    assert!(list(3).contains("Any"));
 }
