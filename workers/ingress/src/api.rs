@@ -1,4 +1,4 @@
-//! The routes. A system's routes are one file and one line in [`SYSTEMS`]; [`access`] says who may use each.
+//! The routes. A system's routes are one file and one line in `SYSTEMS`; [`access`] says who may use each.
 
 pub mod access;
 mod alerting;

@@ -191,7 +191,29 @@ impl From<SubmitError> for Problem {
 
 #[cfg(test)]
 mod tests {
+    use keelson_schemas::message::Message;
+    use keelson_schemas::operation::OperationRecord;
+
     use super::*;
+
+    #[test]
+    fn an_api_without_operations_is_told_how_they_ended() {
+        let status = |state| {
+            let operation = Operation { state, ..OperationRecord::example().operation };
+            outcome(operation).map_or_else(|problem| problem.status().as_u16(), |_| 200)
+        };
+        let cases = [
+            (State::Succeeded, 200),
+            (State::Rejected, 400),
+            (State::Failed, 500),
+            (State::Unknown, 500),
+            (State::Accepted, 503),
+            (State::Running, 503),
+        ];
+        for (state, expected) in cases {
+            assert_eq!(status(state), expected, "{state:?}");
+        }
+    }
 
     #[test]
     fn a_wait_is_read_from_among_other_preferences() {
