@@ -124,6 +124,24 @@ impl Histogram {
         }
     }
 
+    /// Takes out all of `other`, which was merged before. `rest` is everything else that was: the shortest and the longest are among it.
+    pub fn unmerge<'a>(&mut self, other: &Self, rest: impl Iterator<Item = &'a Self>) {
+        if other.count == self.count {
+            *self = Self::default();
+            return;
+        }
+        self.count -= other.count;
+        self.sum_us -= other.sum_us;
+        self.zeros -= other.zeros;
+        let start = usize::from(other.first_slot).saturating_sub(usize::from(self.first_slot));
+        for (mine, theirs) in self.counts.iter_mut().skip(start).zip(&other.counts) {
+            *mine -= theirs;
+        }
+        let extremes = rest.filter(|rest| rest.count > 0).map(|rest| (rest.min_us, rest.max_us));
+        let extremes = extremes.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+        (self.min_us, self.max_us) = extremes.unwrap_or((self.min_us, self.max_us));
+    }
+
     /// How many durations were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -348,6 +366,28 @@ mod tests {
             (both.count(), both.zeros(), both.min_us(), both.max_us()),
             (10, 2, Some(0), Some(MAX_DURATION_US))
         );
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_rest() {
+        let of = |durations: &[u64]| {
+            let mut histogram = Histogram::default();
+            durations.iter().for_each(|us| histogram.record(*us));
+            histogram
+        };
+        let parts = [of(&[0, 1, 1, MAX_DURATION_US]), of(&[]), of(&[7, 12_345]), of(&[0, 90, 12_345])];
+        let mut all = Histogram::default();
+        parts.iter().for_each(|part| all.merge(part));
+        for at in 0..parts.len() {
+            all.unmerge(&parts[at], parts[at + 1..].iter());
+            let mut rest = Histogram::default();
+            parts[at + 1..].iter().for_each(|part| rest.merge(part));
+            assert_eq!(Wire::from(all.clone()).bucket, Wire::from(rest.clone()).bucket);
+            assert_eq!((all.count(), all.zeros(), all.sum_us()), (rest.count(), rest.zeros(), rest.sum_us()));
+            assert_eq!((all.min_us(), all.max_us()), (rest.min_us(), rest.max_us()));
+            assert!(all.is_consistent());
+        }
+        assert_eq!(all, Histogram::default());
     }
 
     #[test]

@@ -68,12 +68,11 @@ impl Amount for Sums {
         self.sum += other.sum;
     }
 
-    fn take_out(&mut self, other: &Self) -> bool {
+    fn take_out<'a>(&mut self, other: &Self, _rest: impl Iterator<Item = &'a Self>) {
         self.count -= other.count;
         self.marked -= other.marked;
         self.timed -= other.timed;
         self.sum -= other.sum;
-        true
     }
 }
 

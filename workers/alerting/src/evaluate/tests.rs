@@ -147,6 +147,16 @@ fn a_condition_must_hold_for_its_time_without_a_break() {
 }
 
 #[test]
+fn what_is_due_within_a_second_is_not_put_off_to_the_next() {
+    let mut scene = Scene::of("signal = \"errors\"\nabove = 0\nfor = \"3s\"");
+    scene.add(NOW, http("web", "/a", 500, 1, 1));
+    assert_eq!(scene.facts_at_ms(NOW * 1000 + 500), ["pending"]);
+    assert_eq!(scene.facts_at_ms(NOW * 1000 + 3_499), [""; 0]);
+    assert_eq!(scene.due_ms(), Some(NOW * 1000 + 3_500));
+    assert_eq!(scene.facts_at_ms(NOW * 1000 + 3_500), ["fired"]);
+}
+
+#[test]
 fn it_fires_on_for_its_time_after_the_condition_ceased() {
     let mut scene = Scene::of("signal = \"errors\"\nabove = 0\nwindow = \"1s\"\nkeep_firing_for = \"3s\"");
     let bad_at = [0, 3];
@@ -268,16 +278,18 @@ fn past_the_bound_label_sets_are_looked_at_together_and_counted() {
     assert_eq!(scene.firing(), [format!("Rule{{http_route={OVERFLOW}}}")]);
     let status = scene.status();
     assert_eq!((status.series, status.overflow), (MAX_GROUPS as u64 + 1, 5));
-    // When those are gone, there is room again.
-    scene.add(NOW + 20, http("web", &route(MAX_GROUPS + 1), 500, 5, 1));
-    scene.at(NOW + 20);
-    scene.add(NOW + 21, http("web", &route(MAX_GROUPS + 1), 500, 5, 1));
-    scene.at(NOW + 21);
-    assert!(
-        scene.firing().contains(&format!("Rule{{http_route=/{}}}", MAX_GROUPS + 1)),
-        "{:?}",
-        scene.firing()
-    );
+    // When those are gone, there is room again, for what was folded and for what had a group before.
+    let folded = route(MAX_GROUPS + 1);
+    for at in [20, 21] {
+        scene.add(NOW + at, http("web", &folded, 500, 5, 1));
+        scene.add(NOW + at, http("web", &route(500), 500, 5, 1));
+        scene.at(NOW + at);
+    }
+    let firing = scene.firing();
+    for route in [folded, route(500)] {
+        assert!(firing.contains(&format!("Rule{{http_route={route}}}")), "{route}: {firing:?}");
+    }
+    assert_eq!(scene.status().overflow, 0);
 }
 
 #[test]

@@ -13,8 +13,10 @@ pub(super) trait Amount: Default {
     const BYTES: usize;
     /// Adds all of `other`.
     fn add(&mut self, other: &Self);
-    /// Takes out what was added; false if that cannot be, so that the rest has to be added up anew.
-    fn take_out(&mut self, other: &Self) -> bool;
+    /// Takes out what was added; `rest` is what else was.
+    fn take_out<'a>(&mut self, other: &Self, rest: impl Iterator<Item = &'a Self>)
+    where
+        Self: 'a;
 }
 
 /// Amounts by the time at which they happened, and the total of those within `(end - span, end]`. What is ahead of the end waits until the end gets there.
@@ -25,22 +27,15 @@ pub(super) struct Window<A> {
     span: u64,
     end: u64,
     steps: BTreeMap<u64, A>,
-    /// Of the steps up to `end`, unless it is outdated.
+    /// Of the steps up to `end`.
     total: A,
-    is_outdated: bool,
 }
 
 impl<A: Amount> Window<A> {
     pub fn new(span_s: u64) -> Self {
         let step_s = span_s.div_ceil(STEPS).max(1);
-        Self {
-            step_s,
-            span: span_s.div_ceil(step_s),
-            end: 0,
-            steps: BTreeMap::new(),
-            total: A::default(),
-            is_outdated: false,
-        }
+        let span = span_s.div_ceil(step_s);
+        Self { step_s, span, end: 0, steps: BTreeMap::new(), total: A::default() }
     }
 
     /// Adds what happened in a second. What lies before the window is passed over.
@@ -66,18 +61,13 @@ impl<A: Amount> Window<A> {
         }
         self.end = end;
         while let Some(first) = self.steps.first_entry().filter(|first| first.key() + self.span <= end) {
-            self.is_outdated |= !self.total.take_out(&first.remove());
+            let left = first.remove();
+            self.total.take_out(&left, self.steps.range(..=end).map(|(_, amount)| amount));
         }
     }
 
     /// All that happened within the window.
-    pub fn total(&mut self) -> &A {
-        if std::mem::take(&mut self.is_outdated) {
-            self.total = A::default();
-            for amount in self.steps.range(..=self.end).map(|(_, amount)| amount) {
-                self.total.add(amount);
-            }
-        }
+    pub fn total(&self) -> &A {
         &self.total
     }
 
@@ -118,9 +108,8 @@ impl Amount for Histogram {
         self.merge(other);
     }
 
-    /// The longest of the rest is not known.
-    fn take_out(&mut self, other: &Self) -> bool {
-        other.count() == 0
+    fn take_out<'a>(&mut self, other: &Self, rest: impl Iterator<Item = &'a Self>) {
+        self.unmerge(other, rest);
     }
 }
 
@@ -129,7 +118,7 @@ mod tests {
     use super::super::sums::Sums;
     use super::*;
 
-    fn count(window: &mut Window<Sums>) -> u64 {
+    fn count(window: &Window<Sums>) -> u64 {
         window.total().count
     }
 
@@ -148,7 +137,7 @@ mod tests {
             let mut window = Window::<Sums>::new(span_s);
             window.add(6_011 - ago, &Sums { count: 1, ..Sums::default() });
             window.advance(6_011);
-            assert_eq!(count(&mut window), expected, "{span_s} s, {ago} s ago");
+            assert_eq!(count(&window), expected, "{span_s} s, {ago} s ago");
         }
     }
 
@@ -161,15 +150,15 @@ mod tests {
         window.add(940, &one);
         window.add(1_005, &one);
         let next = |comes_s, leaves_s| Next { comes_s, leaves_s };
-        assert_eq!((count(&mut window), window.next_s()), (1, next(Some(1_005), Some(1_001))));
+        assert_eq!((count(&window), window.next_s()), (1, next(Some(1_005), Some(1_001))));
         window.advance(1_001);
-        assert_eq!((count(&mut window), window.next_s()), (0, next(Some(1_005), None)));
+        assert_eq!((count(&window), window.next_s()), (0, next(Some(1_005), None)));
         window.advance(1_000);
         window.advance(1_005);
         window.add(1_005, &one);
-        assert_eq!(count(&mut window), 2);
+        assert_eq!(count(&window), 2);
         window.advance(2_000);
-        assert_eq!((count(&mut window), window.next_s()), (0, next(None, None)));
+        assert_eq!((count(&window), window.next_s()), (0, next(None, None)));
         assert!(window.is_empty());
     }
 
