@@ -20,6 +20,9 @@ use subscription::{Subscription, Trouble};
 const REOPEN: Schedule =
     Schedule { first: std::time::Duration::from_millis(50), longest: std::time::Duration::from_secs(1) };
 
+/// When the end is waited for and nothing comes for so long, it is asked whether something will: messages may have been removed before they were delivered.
+const RECOUNT: std::time::Duration = std::time::Duration::from_millis(250);
+
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -166,10 +169,18 @@ impl Follow {
                 State::Open(subscription) if stop_at_end && subscription.pending == 0 => return Ok(None),
                 State::Open(subscription) => {
                     let this = subscription.link;
-                    tokio::select! {
+                    let found = tokio::select! {
                         biased;
-                        found = subscription.message() => found,
-                        _ = self.link.wait_for(|link| *link != this) => Err(Trouble::OtherLink),
+                        found = subscription.message() => Some(found),
+                        _ = self.link.wait_for(|link| *link != this) => Some(Err(Trouble::OtherLink)),
+                        () = tokio::time::sleep(RECOUNT), if stop_at_end => None,
+                    };
+                    match found {
+                        Some(found) => found,
+                        None => match subscription.recount(&self.bus, &self.options.stream).await {
+                            Ok(()) => continue,
+                            Err(error) => Err(Trouble::Library(error.to_string())),
+                        },
                     }
                 }
             };

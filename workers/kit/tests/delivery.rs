@@ -165,6 +165,18 @@ async fn a_filter_that_interleaves_loses_nothing_and_the_end_is_known() {
     assert_eq!(next.sequence, 102);
 }
 
+#[tokio::test]
+async fn the_end_is_known_too_when_what_was_still_to_come_is_removed() {
+    let (_server, bus) = prepared().await;
+    publish_numbers(bus.clone(), 100).await;
+    let options = FollowOptions::new("EVENTS", "keelson.evt.test.>", Start::After(0));
+    let mut follow = bus.follow(FollowOptions { max_messages: 4, ..options });
+    assert!(follow.next_if_any().await.unwrap().is_some());
+    bus.purge_subject("EVENTS", "keelson.evt.test.>", 100).await.unwrap();
+    let rest = tokio::time::timeout(SOON, drain(&mut follow)).await.expect("the end is found");
+    assert!(rest.len() < 99, "{rest:?}");
+}
+
 async fn drain(follow: &mut Follow) -> Vec<u64> {
     let mut sequences = Vec::new();
     while let Some(message) = follow.next_if_any().await.unwrap() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use futures::{Stream, StreamExt};
+use serde::Deserialize;
 
 use super::{FollowError, FollowOptions, OpenError, Progress, Start};
 use crate::bus::{ApiError, Bus, Link};
@@ -34,6 +35,8 @@ pub(crate) enum Trouble {
 /// Deliveries of one consumer, in order.
 pub(crate) struct Subscription {
     messages: pull::Stream,
+    /// The consumer.
+    name: String,
     order: Order,
     /// Messages behind the last one handed out.
     pub(crate) pending: u64,
@@ -66,7 +69,24 @@ impl Subscription {
             .expires(EXPIRES)
             .messages();
         let messages = pulling.await.map_err(|error| passing(&error.to_string()))?;
-        Ok(Self { messages, order: Order::default(), pending, link, stream_created_ms: info.created_ms })
+        let name = consumer.cached_info().name.clone();
+        Ok(Self {
+            messages,
+            name,
+            order: Order::default(),
+            pending,
+            link,
+            stream_created_ms: info.created_ms,
+        })
+    }
+
+    /// Asks how many messages are behind the last one handed out: what was known of it does not hold when some were removed from the stream.
+    pub(crate) async fn recount(&mut self, bus: &Bus, stream: &str) -> Result<(), ApiError> {
+        let asked = format!("CONSUMER.INFO.{stream}.{}", self.name);
+        let info: InfoResponse = bus.api(&asked, &serde_json::json!({})).await?;
+        // What is delivered and not handed out is on its way.
+        self.pending = info.num_pending + info.delivered.consumer_seq.saturating_sub(self.order.delivered);
+        Ok(())
     }
 
     fn accept(&mut self, message: async_nats::jetstream::Message) -> Result<Stored, Trouble> {
@@ -83,6 +103,17 @@ impl Subscription {
             subject: message.subject,
         })
     }
+}
+
+#[derive(Deserialize)]
+struct InfoResponse {
+    num_pending: u64,
+    delivered: DeliveredResponse,
+}
+
+#[derive(Deserialize)]
+struct DeliveredResponse {
+    consumer_seq: u64,
 }
 
 /// The deliveries of a consumer are numbered from 1, without gaps: a number left out is a message lost on its way.
