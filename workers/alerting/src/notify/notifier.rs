@@ -10,7 +10,7 @@ use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowError};
 use keelson_kit::incoming::Stored;
 use keelson_kit::kv::{KvError, Watch};
-use keelson_kit::lease::Lease;
+use keelson_kit::lease::{Lease, Loss};
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Transition;
 use tokio::sync::watch;
@@ -130,8 +130,12 @@ impl<'a> Tenure<'a> {
             let wake_at = self.settle()?;
             let end = tokio::select! {
                 biased;
-                _ = self.lease.lost() => Some(End::Over),
                 () = self.job.ctx.tasks.cancelled() => return self.leave().await,
+                loss = self.lease.lost() => match loss {
+                    // Leases are given back as soon as the process is told to end.
+                    Loss::Left => return self.leave().await,
+                    Loss::Fenced | Loss::Shared => Some(End::Over),
+                },
                 _ = self.loaded.changed() => {
                     self.finish().await?;
                     Some(End::ReadAgain)
@@ -308,6 +312,7 @@ impl<'a> Tenure<'a> {
         Ok(End::Over)
     }
 
+    /// Awaits what is under way, and begins no delivery. Another may be at work already: what is written by compare-and-set cannot be in its way.
     async fn finish(&mut self) -> anyhow::Result<()> {
         self.outbox.close();
         let clock = self.job.ctx.clock.clone();
@@ -315,7 +320,6 @@ impl<'a> Tenure<'a> {
         while !self.outbox.is_quiet() {
             let done = tokio::select! {
                 biased;
-                _ = self.lease.lost() => return Ok(()),
                 done = self.outbox.next() => done,
                 () = clock.sleep_until(until) => return Ok(()),
             };
