@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keelson_tests::alerting::SHORT_RULE;
-use keelson_tests::client::Client;
+use keelson_tests::client::{Client, now_ms};
 use keelson_tests::seed;
 use keelson_tests::service::Service;
 use keelson_tests::webhook::Webhook;
@@ -71,18 +71,18 @@ impl Patient {
             self.a_while().await;
             self.service.fail();
             times += 1;
-            findings.extend(self.missed("firing", times).await);
+            findings.extend(self.wrong("firing", times).await);
             self.a_while().await;
             self.service.recover();
-            findings.extend(self.missed("resolved", times).await);
+            findings.extend(self.wrong("resolved", times).await);
         }
         let service = self.service.name().to_owned();
         self.service.stop().await;
         Course { service, times, findings }
     }
 
-    /// Waits until somebody was told for this time; what is wrong when nobody was.
-    async fn missed(&self, status: &str, times: usize) -> Option<String> {
+    /// Waits until somebody was told for this time; what is wrong when nobody was, or not only once.
+    async fn wrong(&self, status: &str, times: usize) -> Option<String> {
         let (name, deadline) = (self.service.name(), Instant::now() + TOLD_WITHIN);
         while self.ops.times(status, SHORT_RULE, name) < times {
             if Instant::now() >= deadline {
@@ -90,7 +90,10 @@ impl Patient {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        None
+        let told = self.ops.times(status, SHORT_RULE, name);
+        (told > times).then(|| {
+            format!("{name}: told {told} times that it is {status}, at {} it was so {times} times", now_ms())
+        })
     }
 
     async fn a_while(&mut self) {
