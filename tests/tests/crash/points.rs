@@ -24,6 +24,12 @@ pub enum Passer {
 /// All of them. A point that is added to the sources has to be added here.
 pub const ALL: &[(Passer, &str)] = &[
     (Passer::Alerting, "history.claimed"),
+    (Passer::Alerting, "notify.dead-lettered"),
+    (Passer::Alerting, "notify.delivered"),
+    (Passer::Alerting, "notify.delivering"),
+    (Passer::Alerting, "notify.positioned"),
+    (Passer::Alerting, "notify.queued"),
+    (Passer::Alerting, "notify.recorded"),
     (Passer::Alerting, "transition.published"),
     (Passer::Alerting, "transition.publishing"),
     (Passer::Ingress, "operation.published"),
