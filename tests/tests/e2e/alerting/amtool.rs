@@ -29,7 +29,7 @@ async fn amtool_works_unchanged() {
     assert_eq!(amtool.json(&["alert", "query", "service_name=other"]).len(), 0);
     assert!(amtool.say(&["alert", "query"]).contains(SHORT_RULE));
     let config = amtool.say(&["config", "show"]);
-    assert!(config.contains("ops") && config.contains(SHORT_RULE), "{config}");
+    assert!(config.contains("ops") && config.contains("short.toml"), "{config}");
     let (passed, said) = amtool.run(&["silence", "add", "service_name=web", "--comment", "no token"]);
     assert!(!passed, "a silence without a token: {said}");
 

@@ -15,10 +15,10 @@ use serde_json::Value;
 /// What is wrong in tests/data/rules/broken.toml: where, and what has to be named.
 const WRONG: [(&str, &str); 5] = [
     ("broken.toml:4", "eror_ratio"),
-    ("broken.toml:9", "mountpoint"),
-    ("broken.toml:16", "colour"),
-    ("broken.toml:22", "windoww"),
-    ("broken.toml:27", "http_route"),
+    ("broken.toml:10", "mountpoint"),
+    ("broken.toml:17", "colour"),
+    ("broken.toml:23", "windoww"),
+    ("broken.toml:28", "where[0]"),
 ];
 
 #[tokio::test]

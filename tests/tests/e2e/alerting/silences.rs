@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use keelson_tests::alerting::{SHORT_RULE, TOLD_WITHIN, alerts_when, is};
+use keelson_tests::alerting::{SHORT_RULE, TOLD_WITHIN, alerts, alerts_when, is};
 use keelson_tests::commands::ended;
 use keelson_tests::keelson::Up;
 use keelson_tests::nats;
@@ -77,6 +77,8 @@ async fn a_silence_by_the_command_line_holds() {
 #[tokio::test]
 async fn silences_that_make_no_sense_are_refused_in_words() {
     let (up, _hook) = up_with_short_rule().await;
+    // What a silence means is said by the alerting worker, as soon as it is there.
+    alerts(&up.client()).await;
     let cases = [
         (json!({"matchers": [], "duration": "1h"}), "matcher"),
         (json!({"matchers": ["service_name=~.*"], "duration": "1h"}), "match"),
