@@ -25,12 +25,17 @@ use verdict::{AT_REST, Verdict};
 /// Every second blow waits until somebody was told of something after the one before, but not longer than this.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(15);
 
+/// A transition that nobody was told of by then is missed. Longer than any wait between two tries of a delivery.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Without its safeguards it may be that nothing comes, which is not waited for long.
+const SABOTAGED_PATIENCE: Duration = Duration::from_secs(20);
+
 /// A run over separate processes.
 pub async fn separate(plan: Plan) -> Verdict {
     let course = Course::begin(plan.seed).await;
     let mut all = start_alerting("", &course.config()).await;
     let mut rng = seed::rng(plan.seed, 4_000);
-    let course = course.on(&all.client());
+    let course = course.on(&all.client(), PATIENCE);
     let mut rounds = Rounds::default();
     for _ in 0..plan.rounds {
         a_while(&mut rng).await;
@@ -47,7 +52,7 @@ pub async fn whole(plan: Plan) -> Verdict {
     let course = Course::begin(plan.seed).await;
     let mut up = Up::start_in(Place::new().configured(&course.config())).await;
     let mut rng = seed::rng(plan.seed, 5_000);
-    let course = course.on(&up.client());
+    let course = course.on(&up.client(), PATIENCE);
     let mut rounds = Rounds::default();
     for _ in 0..plan.rounds {
         a_while(&mut rng).await;
@@ -63,7 +68,7 @@ pub async fn at_points(plan: Plan) -> Verdict {
     let course = Course::begin(plan.seed).await;
     let mut all = start_alerting("", &course.config()).await;
     let mut rng = seed::rng(plan.seed, 6_000);
-    let course = course.on(&all.client());
+    let course = course.on(&all.client(), PATIENCE);
     let mut rounds = Rounds::default();
     for (passer, point) in points::of_alerting(true) {
         for _ in 0..plan.rounds {
@@ -76,13 +81,13 @@ pub async fn at_points(plan: Plan) -> Verdict {
     course.end(&all.nats.url(), rounds).await
 }
 
-/// A short run with a safeguard switched off, or with none.
-pub async fn sabotaged(safeguard: &str) -> Verdict {
+/// A short run with safeguards switched off, or with none.
+pub async fn sabotaged(safeguards: &str) -> Verdict {
     let seed = seed::seed();
     let course = Course::begin(seed).await;
-    let mut all = start_alerting(safeguard, &course.config()).await;
+    let mut all = start_alerting(safeguards, &course.config()).await;
     let mut rng = seed::rng(seed, 7_000);
-    let course = course.on(&all.client());
+    let course = course.on(&all.client(), if safeguards.is_empty() { PATIENCE } else { SABOTAGED_PATIENCE });
     let mut rounds = Rounds::default();
     let blows =
         [Blow::StopActive(Job::Evaluator), Blow::StopActive(Job::Notifier), Blow::KillActive(Job::Notifier)];
@@ -109,8 +114,8 @@ impl Course<()> {
         let (ops, strict) = (Webhook::start().await, Webhook::start().await);
         let mut rng = seed::rng(seed, 4_001);
         ops.behave_by(move || match rng.random_range(0..100) {
-            0..6 => Manner::Lose(500),
-            6..10 => Manner::Refuse(503),
+            0..10 => Manner::Lose(500),
+            10..15 => Manner::Refuse(503),
             _ => Manner::Take,
         });
         strict.behave(Manner::Refuse(400));
@@ -124,8 +129,8 @@ impl Course<()> {
         rules_of("short.toml") + timing + &receivers
     }
 
-    fn on(self, client: &Client) -> Course<Patients> {
-        let patients = Patients::start(client, &self.ops, self.seed);
+    fn on(self, client: &Client, patience: Duration) -> Course<Patients> {
+        let patients = Patients::start(client, &self.ops, self.seed, patience);
         let Self { seed, began, ops, strict, .. } = self;
         Course { seed, began, ops, strict, patients }
     }

@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use crate::blows::{Blow, Job};
-use crate::points::Passer;
+use crate::points::{self, Passer};
 
 /// Longer than a lease (3 s) and what it takes to see that it stands still.
 const PAST_THE_LEASE: Duration = Duration::from_millis(4_500);
@@ -85,7 +85,7 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
 
 /// Runs a process again with one fault point armed, until it has killed itself there; false when it never passed the point.
 pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut StdRng) -> bool {
-    let fault = format!("{point}:{}", rng.random_range(1..4));
+    let fault = format!("{point}:{}", points::pass(point, rng));
     let env = [("KEELSON_FAULTS", fault.as_str())];
     match passer {
         Passer::Metrics => all.start_metrics(0, &env),

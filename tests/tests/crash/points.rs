@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use keelson_tests::binary::repository;
+use rand::RngExt;
+use rand::rngs::StdRng;
 
 use crate::run::Rounds;
 
@@ -49,6 +51,11 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Steward, "command.effected"),
     (Passer::Steward, "command.recorded"),
 ];
+
+/// Which pass of a point a process is to die at: a random one of the first three, or the first where there is only one.
+pub fn pass(point: &str, rng: &mut StdRng) -> u32 {
+    if point == "history.claimed" { 1 } else { rng.random_range(1..4) }
+}
 
 /// Those of the alerting worker, or all others.
 pub fn of_alerting(alerting: bool) -> impl Iterator<Item = (Passer, &'static str)> {

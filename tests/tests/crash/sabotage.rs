@@ -51,6 +51,19 @@ async fn without_deduplication_somebody_is_told_twice() {
     println!("without dedup: {} findings, the first: {}", verdict.findings.len(), verdict.findings[0]);
 }
 
+/// Replicas that never hear that they were replaced: fencing alone keeps them from doing harm.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_leases_that_end_everybody_is_told_once() {
+    alerting::sabotaged("lease").await.assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_fencing_as_well_somebody_is_told_twice() {
+    let verdict = alerting::sabotaged("lease,fencing").await;
+    assert!(!verdict.findings.is_empty(), "without fencing nothing was found: the check does not see it");
+    println!("without fencing: {} findings, the first: {}", verdict.findings.len(), verdict.findings[0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sabotage_everybody_is_told_once() {
     alerting::sabotaged("").await.assert_sound();

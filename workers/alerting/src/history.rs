@@ -98,10 +98,10 @@ impl History {
             Ok(body) => body,
             Err(error) => return Commit::Refused(error.to_string()),
         };
-        let id = id::derive(
-            "transition",
-            &[&transition.alert.fingerprint, &self.journal.last().to_string(), transition.fact()],
-        );
+        // With the epoch: of two writers that commit the same the second must not take the first's entry, which differs in its times, for its own.
+        let (after, epoch) = (self.journal.last().to_string(), transition.epoch.to_string());
+        let id =
+            id::derive("transition", &[&transition.alert.fingerprint, &after, transition.fact(), &epoch]);
         let outgoing = Outgoing::new(subject_of(transition.fact()), id, Transition::TYPE, body);
         fault::point("transition.publishing");
         let commit = self.journal.commit(outgoing, transition.epoch).await;

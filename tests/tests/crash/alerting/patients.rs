@@ -15,9 +15,6 @@ use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 const SERVICES: u64 = 6;
-/// A transition that nobody was told of by then is missed. Longer than any wait between two tries of a delivery.
-const TOLD_WITHIN: Duration = Duration::from_secs(120);
-
 /// They go on until they are stopped.
 pub struct Patients {
     stop: Arc<AtomicBool>,
@@ -32,8 +29,8 @@ struct Course {
 }
 
 impl Patients {
-    /// Starts them.
-    pub fn start(client: &Client, ops: &Arc<Webhook>, seed: u64) -> Self {
+    /// Starts them. A transition that nobody was told of within `patience` is missed.
+    pub fn start(client: &Client, ops: &Arc<Webhook>, seed: u64, patience: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let mut courses = JoinSet::new();
         for number in 0..SERVICES {
@@ -41,6 +38,7 @@ impl Patients {
                 service: Service::start(client, format!("patient-{number}")),
                 ops: ops.clone(),
                 stop: stop.clone(),
+                patience,
                 rng: seed::rng(seed, 4_100 + number),
             };
             courses.spawn(patient.live());
@@ -61,6 +59,7 @@ struct Patient {
     service: Service,
     ops: Arc<Webhook>,
     stop: Arc<AtomicBool>,
+    patience: Duration,
     rng: StdRng,
 }
 
@@ -69,10 +68,12 @@ impl Patient {
         let (mut times, mut findings) = (0, Vec::new());
         while !self.stop.load(Ordering::SeqCst) && findings.is_empty() {
             self.a_while().await;
+            findings.extend(self.wrong("resolved", times).await);
             self.service.fail();
             times += 1;
             findings.extend(self.wrong("firing", times).await);
             self.a_while().await;
+            findings.extend(self.wrong("firing", times).await);
             self.service.recover();
             findings.extend(self.wrong("resolved", times).await);
         }
@@ -83,7 +84,7 @@ impl Patient {
 
     /// Waits until somebody was told for this time; what is wrong when nobody was, or not only once.
     async fn wrong(&self, status: &str, times: usize) -> Option<String> {
-        let (name, deadline) = (self.service.name(), Instant::now() + TOLD_WITHIN);
+        let (name, deadline) = (self.service.name(), Instant::now() + self.patience);
         while self.ops.times(status, SHORT_RULE, name) < times {
             if Instant::now() >= deadline {
                 return Some(format!("{name}: nobody was told that it is {status}, number {times}"));
