@@ -1,11 +1,12 @@
 //! Who is told of which alert, when, and in what order; and that it happens once.
 //!
 //! `dispatch` decides, over `alerts` (what fires), `group` and `lane` (who was told what of it), `route`, `inhibit` and the silences; `notifier` runs it: `recover` reads
-//! back what is kept, `outbox` writes groups and delivers what is written, `keeper` remembers how far that has come, `feed` keeps Alertmanagers informed.
+//! back what is kept, `outbox` writes groups, `courier` delivers what is written, `keeper` remembers how far that has come, `feed` keeps Alertmanagers informed.
 
 pub mod alerts;
 pub mod commands;
 pub mod config;
+mod courier;
 pub mod desk;
 pub mod dispatch;
 mod feed;

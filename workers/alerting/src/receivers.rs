@@ -15,6 +15,7 @@ use keelson_schemas::alerting::Notify;
 
 use crate::notify::config::{self, NotifyConfig, Receiver};
 use email::Email;
+pub use email::{check_address as check_mail_address, check_server as check_mail_server};
 use http::Http;
 use pagerduty::PagerDuty;
 use slack::Slack;

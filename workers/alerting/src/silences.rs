@@ -4,8 +4,9 @@ pub mod change;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use keelson_kit::bus::{ApiError, Bus};
-use keelson_kit::kv::{Change, KvError};
+use keelson_kit::kv::{Change, Entry, KvError};
 use keelson_schemas::alerting::{self, Labels, Silence};
 use keelson_schemas::codec;
 use tracing::warn;
@@ -21,7 +22,21 @@ const MOST: usize = 10_000;
 
 /// The silences there are, ready to match.
 #[derive(Debug, Default)]
-pub struct Silences(BTreeMap<String, (Silence, Matchers)>);
+pub struct Silences(BTreeMap<String, Known>);
+
+#[derive(Debug)]
+struct Known {
+    silence: Silence,
+    revision: u64,
+    matchers: Matchers,
+}
+
+/// A silence that nobody wants to see any more, at the revision at which it was so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    id: String,
+    revision: u64,
+}
 
 impl Silences {
     /// Those of the bucket.
@@ -30,23 +45,23 @@ impl Silences {
     /// The bus is away.
     pub async fn load(bus: &Bus) -> Result<Self, KvError> {
         let mut silences = Self::default();
-        list(bus).await?.into_iter().for_each(|silence| silences.put(silence));
+        list(bus).await?.into_iter().for_each(|entry| silences.put(entry.value, entry.revision));
         Ok(silences)
     }
 
     /// Takes in what was written to the bucket.
     pub fn changed(&mut self, change: &Change) {
-        match change.value.as_deref().map(decode) {
-            Some(Some(silence)) => self.put(silence),
-            Some(None) => warn!(silence.id = %change.key, "a silence cannot be read and is passed over"),
-            None => drop(self.0.remove(&change.key)),
+        match change.decode() {
+            Ok(Some(entry)) => self.put(entry.value, entry.revision),
+            Ok(None) => _ = self.0.remove(&change.key),
+            Err(error) => warn!(%error, "a silence cannot be read and is passed over"),
         }
     }
 
     /// Takes in a silence. One whose matchers cannot be read silences nothing.
-    pub fn put(&mut self, silence: Silence) {
+    pub fn put(&mut self, silence: Silence, revision: u64) {
         match Matchers::compile(&silence.matchers) {
-            Ok(matchers) => drop(self.0.insert(silence.id.clone(), (silence, matchers))),
+            Ok(matchers) => _ = self.0.insert(silence.id.clone(), Known { silence, revision, matchers }),
             Err(errors) => {
                 warn!(silence.id = %silence.id, ?errors, "a silence cannot be read and is passed over")
             }
@@ -55,18 +70,16 @@ impl Silences {
 
     /// The ids of those that silence an alert with these labels at a Unix millisecond.
     pub fn silencing<'a>(&'a self, labels: &'a Labels, now_ms: u64) -> impl Iterator<Item = &'a String> {
-        let matching = self.0.values().filter(move |(silence, matchers)| {
-            silence.starts_at_ms <= now_ms && now_ms < silence.ends_at_ms && matchers.matches(labels)
-        });
-        matching.map(|(silence, _)| &silence.id)
+        let holds =
+            move |known: &&Known| known.silence.starts_at_ms <= now_ms && now_ms < known.silence.ends_at_ms;
+        let matching = self.0.values().filter(holds).filter(|known| known.matchers.matches(labels));
+        matching.map(|known| &known.silence.id)
     }
 
-    /// The ids of those that nobody wants to see any more.
-    pub fn outdated(&self, now_ms: u64) -> impl Iterator<Item = &String> {
-        self.0
-            .values()
-            .filter(move |(silence, _)| is_outdated(silence, now_ms))
-            .map(|(silence, _)| &silence.id)
+    /// Those that nobody wants to see any more.
+    pub fn outdated(&self, now_ms: u64) -> impl Iterator<Item = Outdated> {
+        let outdated = self.0.values().filter(move |known| is_outdated(&known.silence, now_ms));
+        outdated.map(|known| Outdated { id: known.silence.id.clone(), revision: known.revision })
     }
 }
 
@@ -75,18 +88,17 @@ impl Silences {
 /// # Errors
 /// The bus is away.
 pub async fn answer(bus: &Bus, now_ms: u64) -> Result<alerting::Silences, KvError> {
-    let mut silences = list(bus).await?;
-    silences.retain(|silence| !is_outdated(silence, now_ms));
-    Ok(alerting::Silences { silences })
+    let silences = list(bus).await?.into_iter().map(|entry| entry.value);
+    Ok(alerting::Silences { silences: silences.filter(|silence| !is_outdated(silence, now_ms)).collect() })
 }
 
-/// Removes silences that nobody wants to see any more.
+/// Removes silences, unless they were changed since.
 ///
 /// # Errors
 /// The bus is away: another time will do.
-pub async fn remove(bus: &Bus, outdated: &[String]) -> Result<(), ApiError> {
-    for id in outdated {
-        bus.purge_subject(&format!("KV_{BUCKET}"), &format!("$KV.{BUCKET}.{id}"), u64::MAX - 1).await?;
+pub async fn remove(bus: &Bus, outdated: &[Outdated]) -> Result<(), ApiError> {
+    for Outdated { id, revision } in outdated {
+        bus.purge_subject(&format!("KV_{BUCKET}"), &format!("$KV.{BUCKET}.{id}"), *revision).await?;
     }
     Ok(())
 }
@@ -95,13 +107,13 @@ fn is_outdated(silence: &Silence, now_ms: u64) -> bool {
     silence.ends_at_ms.saturating_add(KEPT_MS) < now_ms
 }
 
-async fn list(bus: &Bus) -> Result<Vec<Silence>, KvError> {
+async fn list(bus: &Bus) -> Result<Vec<Entry<Silence>>, KvError> {
     let entries = bus.kv(BUCKET).list(">", MOST).await?;
-    Ok(entries.into_iter().filter_map(|(_, entry)| decode(&entry.value)).collect())
-}
-
-fn decode(value: &[u8]) -> Option<Silence> {
-    codec::decode(None, value).ok()
+    let read = |entry: Entry<Bytes>| {
+        let value = codec::decode(None, &entry.value).ok()?;
+        Some(Entry { revision: entry.revision, value })
+    };
+    Ok(entries.into_iter().filter_map(|(_, entry)| read(entry)).collect())
 }
 
 #[cfg(test)]
@@ -120,7 +132,7 @@ mod tests {
             comment: String::new(),
         };
         let mut silences = Silences::default();
-        silences.put(silence);
+        silences.put(silence, 1);
         let labels = |service: &str| Labels::from([("service_name".to_owned(), service.to_owned())]);
         for (service, now_ms, expected) in
             [("web", 99, 0), ("web", 100, 1), ("web", 199, 1), ("web", 200, 0), ("db", 150, 0)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::span::Span;
 use crate::matcher::Matchers;
+use crate::receivers;
 
 /// All that the notifier goes by.
 #[derive(Clone, Debug)]
@@ -127,6 +128,8 @@ fn yes() -> bool {
     true
 }
 
+/// The shortest `repeat_interval`.
+const LEAST_REPEAT: Span = Span::seconds(1);
 /// The largest `fired` of [`Flap`].
 const MOST_FIRED: u32 = 100;
 
@@ -145,6 +148,15 @@ impl NotifyConfig {
         }
         for (index, inhibit) in self.inhibit.iter().enumerate() {
             inhibit.check(&format!("inhibit[{index}]"), &mut errors);
+        }
+        if let Some(smtp) = &self.smtp {
+            let checks = [
+                ("smtp.url", receivers::check_mail_server(&smtp.url)),
+                ("smtp.from", receivers::check_mail_address(&smtp.from)),
+            ];
+            errors.extend(
+                checks.into_iter().filter_map(|(key, checked)| Some(ConfigError::new(key, checked.err()?))),
+            );
         }
         if self.flap.fired > MOST_FIRED {
             errors.push(ConfigError::new(
@@ -187,6 +199,9 @@ impl NotifyConfig {
             ));
         }
         check_matchers(&route.matchers, &format!("{key}.matchers"), errors);
+        if route.repeat_interval.is_some_and(|interval| interval < LEAST_REPEAT) {
+            errors.push(ConfigError::new(format!("{key}.repeat_interval"), "must be at least 1s"));
+        }
         for (index, child) in route.routes.iter().enumerate() {
             self.check_route(child, &format!("{key}.routes[{index}]"), errors);
         }
@@ -230,6 +245,11 @@ impl Receiver {
                 ));
             }
         }
+        for (index, address) in self.email_to.iter().enumerate() {
+            if let Err(error) = receivers::check_mail_address(address) {
+                errors.push(ConfigError::new(format!("{key}.email_to[{index}]"), error));
+            }
+        }
         if !self.email_to.is_empty() && !has_smtp {
             errors.push(ConfigError::new(
                 format!("{key}.email_to"),
@@ -269,4 +289,93 @@ fn check_matchers(texts: &[String], key: &str, errors: &mut Vec<ConfigError>) {
 
 fn is_http(url: &str) -> bool {
     reqwest::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> NotifyConfig {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Section {
+            #[serde(default)]
+            route: Route,
+            #[serde(default)]
+            receivers: Vec<Receiver>,
+            #[serde(default)]
+            inhibit: Vec<Inhibit>,
+            #[serde(default)]
+            flap: Flap,
+            smtp: Option<Smtp>,
+        }
+        let Section { route, receivers, inhibit, flap, smtp } = toml::from_str(text).unwrap();
+        NotifyConfig { external_url: String::new(), route, receivers, inhibit, flap, smtp }
+    }
+
+    #[test]
+    fn the_least_configuration_is_a_receiver_with_a_webhook() {
+        let config = config("[[receivers]]\nname = \"ops\"\nwebhook_url = \"http://127.0.0.1:9999/hook\"\n");
+        assert_eq!(config.errors(), []);
+        assert_eq!(config.receivers[0].integrations(), [WEBHOOK]);
+        assert!(config.receivers[0].send_resolved);
+        assert!(!format!("{config:?}").contains("9999"), "an address may hold a secret");
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once_with_its_key() {
+        let wrong = r#"
+            [route]
+            receiver = "nobody"
+            matchers = ["a=b"]
+            [[route.routes]]
+            matchers = ["a=~(", "b"]
+            receiver = "ops"
+            repeat_interval = "0s"
+            [[receivers]]
+            name = "ops"
+            webhook_url = "ftp://x"
+            email_to = ["nobody"]
+            [[receivers]]
+            name = "ops"
+            [[inhibit]]
+            source = ["a"]
+            [smtp]
+            url = "http://user:hunter2@host"
+            from = "x"
+            [flap]
+            fired = 1000
+        "#;
+        let errors = config(wrong).errors();
+        let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
+        let expected = [
+            "receivers[0].webhook_url",
+            "receivers[0].email_to[0]",
+            "receivers[1].name",
+            "receivers[1]",
+            "route.receiver",
+            "route.routes[0].matchers[0]",
+            "route.routes[0].matchers[1]",
+            "route.routes[0].repeat_interval",
+            "route.matchers",
+            "inhibit[0].source[0]",
+            "inhibit[0].target",
+            "smtp.url",
+            "smtp.from",
+            "flap.fired",
+        ];
+        assert_eq!(keys, expected);
+        assert!(errors.iter().all(|error| !error.message.contains("hunter2")));
+    }
+
+    #[test]
+    fn durations_are_written_for_people() {
+        let route: Route = toml::from_str("group_wait = \"1m 30s\"").unwrap();
+        assert_eq!(route.group_wait, Some(Span::seconds(90)));
+        assert!(toml::to_string(&route).unwrap().contains("group_wait = \"1m 30s\""));
+        assert!(
+            toml::from_str::<Route>("group_wait = \"soon\"").unwrap_err().to_string().contains("no duration")
+        );
+        assert!(toml::from_str::<Route>("group_wait = 5").is_err());
+    }
 }

@@ -17,7 +17,7 @@ use super::group::{Group, GroupId};
 use super::inhibit::Inhibitor;
 use super::lane::{Lane, Pumped, Surroundings};
 use super::route::{Policy, Routes};
-use crate::silences::Silences;
+use crate::silences::{Outdated, Silences};
 
 /// How often groups are looked at that hold something back: a silence ends, or an alert is steady, without a message that says so.
 const REVIEW_MS: u64 = 1_000;
@@ -124,15 +124,17 @@ impl Dispatch {
             for id in self.destinations(alert) {
                 let Some(entry) = self.groups.get_mut(&id) else { continue };
                 if !entry.group.members.contains_key(&alert.fingerprint) {
-                    self.take(&id, alert, now_ms);
+                    // It has everything that was stored now, and must not take it again.
+                    entry.group.has(self.stream, self.alerts.sequence());
+                    self.take(&id, alert, None, now_ms);
                 }
             }
         }
         self.touched.extend(self.groups.keys().cloned());
     }
 
-    /// Takes in the transition at a sequence. Only [`Dispatch::settle`] decides what follows from it.
-    pub fn apply(&mut self, sequence: u64, transition: &Transition, now_ms: u64) {
+    /// Takes in the transition at a sequence, and the trace that led to it. Only [`Dispatch::settle`] decides what follows from it.
+    pub fn apply(&mut self, sequence: u64, transition: &Transition, trace: Option<&str>, now_ms: u64) {
         if !self.alerts.apply(sequence, transition, &self.flap) {
             return;
         }
@@ -148,7 +150,7 @@ impl Dispatch {
         for id in groups {
             let stream = self.stream;
             if self.groups.get_mut(&id).is_some_and(|entry| !entry.group.has(stream, sequence)) {
-                self.take(&id, alert, now_ms);
+                self.take(&id, alert, trace, now_ms);
             }
         }
     }
@@ -230,10 +232,10 @@ impl Dispatch {
         self.stream
     }
 
-    /// Forgets alerts and gives the ids of silences that nobody wants to see any more.
-    pub fn outdated(&mut self, now_ms: u64) -> Vec<String> {
+    /// Forgets alerts, and gives the silences, that nobody wants to see any more.
+    pub fn forget(&mut self, now_ms: u64) -> Vec<Outdated> {
         self.alerts.forget(now_ms, &self.flap);
-        self.silences.outdated(now_ms).cloned().collect()
+        self.silences.outdated(now_ms).collect()
     }
 
     /// The answer to `keelson.qry.alerting.alerts`.
@@ -339,9 +341,9 @@ impl Dispatch {
         self.groups.insert(id, Entry { group, version: 0, routed, again_at_ms: None });
     }
 
-    fn take(&mut self, id: &GroupId, alert: &Alert, now_ms: u64) {
+    fn take(&mut self, id: &GroupId, alert: &Alert, trace: Option<&str>, now_ms: u64) {
         let Some(entry) = self.groups.get_mut(id) else { return };
-        entry.group.take(alert, now_ms);
+        entry.group.take(alert, trace, now_ms);
         entry.version += 1;
         if entry.group.members.contains_key(&alert.fingerprint) {
             self.groups_of.entry(alert.fingerprint.clone()).or_default().insert(id.clone());
@@ -416,3 +418,6 @@ impl Dispatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

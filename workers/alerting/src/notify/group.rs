@@ -54,6 +54,9 @@ pub struct Group {
     last_change: u64,
     /// Every change that is still needed.
     pub changes: Changes,
+    /// The trace that led to a change, if it is traced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    traces: BTreeMap<u64, String>,
     /// The last change of each alert.
     pub members: BTreeMap<String, u64>,
     /// The receiver's ways.
@@ -75,6 +78,7 @@ impl Group {
             through: 0,
             last_change: 0,
             changes: Changes::new(),
+            traces: BTreeMap::new(),
             members: BTreeMap::new(),
             lanes: BTreeMap::new(),
         }
@@ -90,13 +94,14 @@ impl Group {
     }
 
     /// Takes up an alert that changed. The end of one that is no member is no news.
-    pub fn take(&mut self, alert: &Alert, now_ms: u64) {
+    pub fn take(&mut self, alert: &Alert, trace: Option<&str>, now_ms: u64) {
         let is_end = alert.state != AlertState::Firing;
         if is_end && !self.members.contains_key(&alert.fingerprint) {
             return;
         }
         self.last_change += 1;
         self.changes.insert(self.last_change, clipped(alert));
+        self.traces.extend(trace.map(|trace| (self.last_change, trace.to_owned())));
         self.members.insert(alert.fingerprint.clone(), self.last_change);
         self.lanes.values_mut().for_each(|lane| lane.push(self.last_change, now_ms));
     }
@@ -127,6 +132,7 @@ impl Group {
         self.members.retain(|member, _| !over.contains(member));
         needed.extend(self.members.values());
         self.changes.retain(|change, _| needed.contains(change));
+        self.traces.retain(|change, _| needed.contains(change));
         over
     }
 
@@ -154,6 +160,13 @@ impl Group {
             more: sealed.more,
             repeat: sealed.repeat,
         })
+    }
+
+    /// The trace that led to the sealed notification of a lane: that of the first of its news.
+    #[must_use]
+    pub fn trace(&self, integration: &str) -> Option<&String> {
+        let sealed = self.lanes.get(integration)?.sealed.as_ref().filter(|sealed| !sealed.repeat)?;
+        self.traces.get(sealed.changes.first()?)
     }
 
     /// How each of the receiver's ways fares.

@@ -12,6 +12,8 @@ use super::route::Timing;
 
 /// The most alerts in a notification.
 pub const MOST_ALERTS: usize = 100;
+/// The most of them that are new: one place is left for an alert that fires on, so that the notification does not look like the end of all.
+const MOST_NEWS: usize = MOST_ALERTS - 1;
 
 /// How soon a repetition is looked at again that found everything suppressed.
 const LOOK_AGAIN_MS: u64 = 5_000;
@@ -169,7 +171,7 @@ impl Lane {
     pub fn waiting(&self, changes: &Changes) -> u64 {
         let (mut notifications, mut in_this) = (u64::from(self.sealed.is_some()), BTreeSet::new());
         for alert in self.log.iter().filter_map(|news| changes.get(&news.change)) {
-            if in_this.is_empty() || in_this.len() == MOST_ALERTS || !in_this.insert(&alert.fingerprint) {
+            if in_this.is_empty() || in_this.len() == MOST_NEWS || !in_this.insert(&alert.fingerprint) {
                 notifications += 1;
                 in_this = [&alert.fingerprint].into();
             }
@@ -193,7 +195,8 @@ impl Lane {
 
     /// Takes up again what fires, was passed over while it was suppressed, and is so no more.
     fn recall(&mut self, around: &Surroundings<'_>) -> bool {
-        let recalled: Vec<u64> = self.untold(around).filter(|change| around.may_be_told(*change)).collect();
+        let untold: Vec<u64> = self.untold(around).collect();
+        let recalled = around.to_be_told(&untold);
         recalled.iter().for_each(|change| self.push(*change, around.now_ms));
         !recalled.is_empty()
     }
@@ -226,14 +229,15 @@ impl Lane {
 
     /// Seals what is due, up to the second change of one alert; false when nothing of it is to be told.
     fn seal(&mut self, around: &Surroundings<'_>) -> bool {
-        let Some(last) = self.log.back() else { return self.seal_repeat(around) };
-        self.due_through = self.due_through.max(last.change);
+        let Some(last) = self.log.iter().map(|news| news.change).max() else {
+            return self.seal_repeat(around);
+        };
+        self.due_through = self.due_through.max(last);
         let mut news = Vec::new();
         let mut seen = BTreeSet::new();
         let mut since_ms = 0;
         while let Some(next) = self.log.front().copied() {
-            // One place is left for an alert that fires on, so that the notification does not look like the end of all.
-            if news.len() == MOST_ALERTS - 1 {
+            if news.len() == MOST_NEWS {
                 break;
             }
             let Some(alert) = around.changes.get(&next.change) else {
@@ -272,25 +276,28 @@ impl Lane {
 
     /// What else the receiver knows to fire. What has been suppressed since is left out, unless it is all that keeps the incident open.
     fn context(&self, news: &BTreeSet<String>, room: usize, around: &Surroundings<'_>) -> Vec<u64> {
-        let others = || {
-            self.told
-                .iter()
-                .filter(|(fingerprint, _)| !news.contains(*fingerprint))
-                .map(|(_, change)| *change)
-        };
-        let shown: Vec<u64> = others().filter(|change| around.may_be_told(*change)).take(room).collect();
         let one_is_new = news.iter().any(|fingerprint| self.told.contains_key(fingerprint));
-        if shown.is_empty() && !one_is_new { others().take(room).collect() } else { shown }
+        let others = self.told.iter().filter(|(fingerprint, _)| !news.contains(*fingerprint));
+        let others: Vec<u64> = others.map(|(_, change)| *change).collect();
+        let mut shown = around.to_be_told(&others);
+        if shown.is_empty() && !one_is_new {
+            shown = others;
+        }
+        shown.sort_unstable();
+        shown.truncate(room);
+        shown
     }
 
     fn seal_repeat(&mut self, around: &Surroundings<'_>) -> bool {
-        let free = self.told.values().copied().filter(|change| around.may_be_told(*change));
-        let shown: Vec<u64> = free.take(MOST_ALERTS).collect();
-        if shown.is_empty() {
-            return false;
+        let told: Vec<u64> = self.told.values().copied().collect();
+        let mut shown = around.to_be_told(&told);
+        shown.sort_unstable();
+        shown.truncate(MOST_ALERTS);
+        let is_any = !shown.is_empty();
+        if is_any {
+            self.seal_these(shown, true, around.now_ms, around);
         }
-        self.seal_these(shown, true, around.now_ms, around);
-        true
+        is_any
     }
 
     fn seal_these(&mut self, changes: Vec<u64>, repeat: bool, since_ms: u64, around: &Surroundings<'_>) {
@@ -307,8 +314,10 @@ impl Surroundings<'_> {
         self.changes.get(&change).is_some_and(|alert| alert.state == AlertState::Firing)
     }
 
-    fn may_be_told(&self, change: u64) -> bool {
-        self.changes.get(&change).is_some_and(|alert| !(self.suppressed)(alert))
+    /// Those that are not suppressed.
+    fn to_be_told(&self, changes: &[u64]) -> Vec<u64> {
+        let is_free = |change: &&u64| self.changes.get(change).is_some_and(|alert| !(self.suppressed)(alert));
+        changes.iter().filter(is_free).copied().collect()
     }
 
     /// Whether nothing in the group fires any more.

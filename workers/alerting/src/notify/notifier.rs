@@ -11,14 +11,17 @@ use keelson_kit::follow::{Follow, FollowError};
 use keelson_kit::incoming::Stored;
 use keelson_kit::kv::{KvError, Watch};
 use keelson_kit::lease::{Lease, Loss};
+use keelson_kit::publish::fresh_id;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Transition;
+use keelson_schemas::envelope::TRACEPARENT;
+use keelson_schemas::subject;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::courier::Courier;
 use super::desk::Desk;
 use super::feed::Feeds;
-use super::group::GroupId;
 use super::keeper::Keeper;
 use super::outbox::{Done, Outbox};
 use super::recover::{Recovered, recover};
@@ -111,7 +114,7 @@ impl<'a> Tenure<'a> {
         let now = job.ctx.clock.now();
         Ok(Some(Self {
             silences: job.ctx.bus.kv(silences::BUCKET).watch(">"),
-            outbox: Outbox::new(&job.ctx, lease, receivers, slots),
+            outbox: Outbox::new(&job.ctx, Courier::new(&job.ctx, lease, receivers), slots),
             feeds: Feeds::begin(&job.ctx, lease, &config, &job.desk)?,
             job,
             lease,
@@ -184,6 +187,9 @@ impl<'a> Tenure<'a> {
             self.begin_to_keep()?;
         }
         self.save();
+        if sweeps {
+            self.tell_of_failures();
+        }
         if now >= self.forget_at {
             self.forget_at = now + FORGET_EVERY;
             self.forget(now_ms);
@@ -212,7 +218,8 @@ impl<'a> Tenure<'a> {
         let now_ms = self.job.ctx.clock.now_ms();
         match message.decode::<Transition>() {
             Ok(transition) => {
-                self.job.desk.with(|dispatch| dispatch.apply(message.sequence, &transition, now_ms));
+                let trace = message.headers.get(TRACEPARENT);
+                self.job.desk.with(|dispatch| dispatch.apply(message.sequence, &transition, trace, now_ms));
             }
             Err(error) => {
                 warn!(subject = message.subject(), sequence = message.sequence, %error, "this is no transition; it is dead-lettered and passed over");
@@ -230,40 +237,44 @@ impl<'a> Tenure<'a> {
         Ok(())
     }
 
+    /// Takes in what has come to its end.
     fn done(&mut self, done: Done) -> anyhow::Result<Option<End>> {
         let (outbox, keeper) = (&mut self.outbox, &mut self.keeper);
-        let mut seen_to: Option<GroupId> = None;
-        let ended = self.job.desk.with(|dispatch| {
-            match done {
-                Done::Written(id, version, sealed, result) => {
-                    if let Err(error) = outbox.written(&id, version, sealed, result) {
-                        return Some(read_again(&error));
-                    }
-                    seen_to = Some(id);
+        let ended = self.job.desk.with(|dispatch| match done {
+            Done::Written(write) => match outbox.written(write) {
+                Ok(id) => {
+                    outbox.see_to(dispatch, &id, keeper.covered());
+                    None
                 }
-                Done::Removed(id, result) => {
-                    outbox.removed(dispatch, &id, result);
-                    seen_to = Some(id);
-                }
-                Done::Delivered(id, number, notify, result) => {
-                    outbox.delivered(dispatch, &id, number, notify, result)
-                }
-                Done::Buried(id, number, notify, reason, result) => {
-                    outbox.buried(dispatch, &id, number, &notify, &reason, result);
-                }
-                Done::Kept(kept) => match keeper.kept(kept) {
-                    Ok(()) => fault::point("notify.positioned"),
-                    Err(CheckpointError::Fenced { epoch, .. }) => {
-                        info!(newer.epoch = epoch, "fenced: another notifier has been there");
-                        return Some(End::Over);
-                    }
-                    Err(error) => warn!(%error, "how far notifying has come could not be kept; trying again"),
-                },
+                Err(error) => Some(read_again(&error)),
+            },
+            Done::Removed(id, result) => {
+                outbox.removed(&id, result);
+                outbox.see_to(dispatch, &id, keeper.covered());
+                None
             }
-            if let Some(id) = &seen_to {
-                outbox.see_to(dispatch, id, keeper.covered());
+            Done::Delivered(parcel, result) => {
+                outbox.delivered(dispatch, parcel, result, keeper.covered());
+                None
             }
-            None
+            Done::Buried(parcel, reason, result) => {
+                outbox.buried(dispatch, &parcel, &reason, result, keeper.covered());
+                None
+            }
+            Done::Kept(kept) => match keeper.kept(kept) {
+                Ok(()) => {
+                    fault::point("notify.positioned");
+                    None
+                }
+                Err(CheckpointError::Fenced { epoch, .. }) => {
+                    info!(newer.epoch = epoch, "fenced: another notifier has been there");
+                    Some(End::Over)
+                }
+                Err(error) => {
+                    warn!(%error, "how far notifying has come could not be kept; trying again");
+                    None
+                }
+            },
         });
         Ok(ended.flatten())
     }
@@ -284,8 +295,20 @@ impl<'a> Tenure<'a> {
         }
     }
 
+    /// Failures are something to be alerted about, too. What cannot be told now is not told: the next failure will do.
+    fn tell_of_failures(&mut self) {
+        let signals = self.outbox.failures();
+        if !signals.readings.is_empty() {
+            let bus = self.job.ctx.bus.clone();
+            self.job.ctx.tasks.spawn_once("signals of the notifier", async move {
+                bus.publish_message(subject::evt("notifier", "signals"), fresh_id(), &signals).await?;
+                Ok(())
+            });
+        }
+    }
+
     fn forget(&self, now_ms: u64) {
-        let outdated = self.job.desk.with(|dispatch| dispatch.outdated(now_ms)).unwrap_or_default();
+        let outdated = self.job.desk.with(|dispatch| dispatch.forget(now_ms)).unwrap_or_default();
         if !outdated.is_empty() {
             let bus = self.job.ctx.bus.clone();
             self.job

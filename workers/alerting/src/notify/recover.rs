@@ -7,6 +7,7 @@ use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Transition;
 use keelson_schemas::codec;
+use keelson_schemas::envelope::TRACEPARENT;
 use tracing::{error, info, warn};
 
 use super::alerts::{Alerts, Known};
@@ -55,7 +56,12 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
     while let Some(message) = inbox.next_if_any().await? {
         // What cannot be read is told of when it comes as something new.
         if let Ok(transition) = message.decode::<Transition>() {
-            dispatch.apply(message.sequence, &transition, ctx.clock.now_ms());
+            dispatch.apply(
+                message.sequence,
+                &transition,
+                message.headers.get(TRACEPARENT),
+                ctx.clock.now_ms(),
+            );
         }
         read += 1;
     }

@@ -115,7 +115,7 @@ impl Notifier {
     fn recover(config: &NotifyConfig, bus: &mut Bus, now_ms: u64) -> Self {
         bus.epoch += 1;
         let mut silences = Silences::default();
-        bus.silences.iter().cloned().for_each(|silence| silences.put(silence));
+        bus.silences.iter().cloned().for_each(|silence| silences.put(silence, 1));
         let covered = bus.kept.sequence();
         let mut this = Self {
             epoch: bus.epoch,
@@ -151,7 +151,7 @@ impl Notifier {
     fn take(&mut self, bus: &Bus, now_ms: u64) -> bool {
         let Some(transition) = bus.transitions.get(self.taken) else { return false };
         self.taken += 1;
-        self.dispatch.apply(self.taken as u64, transition, now_ms);
+        self.dispatch.apply(self.taken as u64, transition, None, now_ms);
         true
     }
 

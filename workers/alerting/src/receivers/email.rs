@@ -1,6 +1,7 @@
 //! Mail.
 
 use anyhow::Context as _;
+use keelson_kit::config::Secret;
 use keelson_kit::failure::Failure;
 use keelson_schemas::alerting::{Alert, Notify};
 use keelson_schemas::id;
@@ -20,6 +21,24 @@ pub struct Email {
     from: Mailbox,
     to: Mailboxes,
     external_url: String,
+}
+
+/// Whether a text is an address of mail.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_address(text: &str) -> Result<(), String> {
+    text.parse::<Mailbox>().map(drop).map_err(|error| format!("{text:?} is no address of mail: {error}"))
+}
+
+/// Whether a text is an address of a mail server. It may hold a password and is not shown.
+///
+/// # Errors
+/// What it should look like.
+pub fn check_server(url: &Secret) -> Result<(), String> {
+    let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose());
+    let form = "must be smtps://user:password@host, or smtp://user:password@host:587?tls=required";
+    server.map(drop).map_err(|_| form.to_owned())
 }
 
 impl Email {

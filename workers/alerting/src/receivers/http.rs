@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use keelson_kit::config::Secret;
 use keelson_kit::failure::Failure;
+use keelson_kit::trace;
+use keelson_schemas::envelope::TRACEPARENT;
 use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
@@ -59,6 +61,9 @@ impl Http {
         }
         if let Some(key) = post.key {
             request = request.header("Idempotency-Key", key);
+        }
+        if let Some(traceparent) = trace::current().traceparent {
+            request = request.header(TRACEPARENT, traceparent);
         }
         match request.send().await {
             Ok(response) if response.status().is_success() => Ok(()),
