@@ -1,4 +1,4 @@
-//! What the alerting worker answers. Only the active evaluator does, except about silences.
+//! What the alerting worker answers: about rules its active evaluator, about alerts and groups its active notifier, about silences any replica.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,8 @@ use crate::message::Message;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Alerts {
-    /// Unix milliseconds as of which the rules were last evaluated.
-    pub evaluated_at_ms: u64,
+    /// Unix milliseconds as of which this was answered; [`Rules::evaluated_at_ms`] says when the rules were last evaluated.
+    pub as_of_ms: u64,
     /// Pending, firing, and those that resolved within the last minutes.
     pub alerts: Vec<AlertView>,
 }
@@ -77,6 +77,8 @@ pub struct Delivery {
 pub struct Rules {
     /// Unix milliseconds at which they were read.
     pub loaded_at_ms: u64,
+    /// Unix milliseconds as of which they were last evaluated.
+    pub evaluated_at_ms: u64,
     /// Why the last reading of them was refused, if it was; the ones before it run on.
     pub errors: Vec<String>,
     /// The rules.
@@ -124,7 +126,7 @@ impl Message for Alerts {
             inhibited_by: vec!["cbf29ce484222325".into()],
             flapping: true,
         };
-        Self { evaluated_at_ms: 1_764_000_001_000, alerts: vec![view] }
+        Self { as_of_ms: 1_764_000_001_000, alerts: vec![view] }
     }
 }
 
@@ -163,6 +165,7 @@ impl Message for Rules {
         };
         Self {
             loaded_at_ms: 1_764_000_000_000,
+            evaluated_at_ms: 1_764_000_001_000,
             errors: vec!["rules/web.toml:3: signal: \"eror_ratio\" is not known".into()],
             rules: vec![rule],
             receivers: vec!["ops".into()],

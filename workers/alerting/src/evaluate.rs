@@ -45,6 +45,7 @@ pub struct Change {
 /// All rules, what they look at, and the alerts that they made.
 #[derive(Debug)]
 pub struct Evaluator {
+    rules: Arc<RuleSet>,
     watches: Vec<Watch>,
     /// Alerts that no rule makes any more.
     orphans: Vec<Alert>,
@@ -61,6 +62,7 @@ impl Evaluator {
     pub fn new(rules: Arc<RuleSet>, alerts: Vec<Alert>) -> Self {
         let mut evaluator = Self {
             watches: rules.rules().iter().map(|rule| Watch::new(Arc::clone(rule))).collect(),
+            rules,
             orphans: Vec::new(),
             clocks: Clocks::default(),
             http: Numbers::default(),
@@ -69,6 +71,12 @@ impl Evaluator {
         };
         alerts.iter().for_each(|alert| evaluator.apply(alert));
         evaluator
+    }
+
+    /// Whether it goes by rules that say the same.
+    #[must_use]
+    pub fn goes_by(&self, rules: &RuleSet) -> bool {
+        *self.rules == *rules
     }
 
     /// Counts a slice, and decides nothing.
@@ -109,6 +117,11 @@ impl Evaluator {
         for watch in &mut self.watches {
             watch.advance(&self.clocks, self.now_ms);
         }
+    }
+
+    /// Nobody listened from `from_ms` to `to_ms`: that something was not heard in between, or is not heard just behind, says nothing about it.
+    pub fn resume(&mut self, from_ms: u64, to_ms: u64) {
+        self.clocks.resume(from_ms / 1000, to_ms / 1000);
     }
 
     /// What is to change as of `now_ms` (Unix milliseconds). Says the same again until it is applied. Time does not go back.

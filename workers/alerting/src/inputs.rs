@@ -1,8 +1,8 @@
 //! What the rules look at, as it comes: slices, signals of other workers, dead letters, and how far consumers lag.
 
-use std::time::{Duration, Instant};
+mod lags;
+mod order;
 
-use keelson_bus_config::BusConfig;
 use keelson_kit::dead_letter;
 use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
 use keelson_kit::incoming::Stored;
@@ -12,11 +12,11 @@ use keelson_schemas::slice::Slice;
 use keelson_schemas::subject;
 use tracing::warn;
 
+use lags::Lags;
+use order::Order;
+
 /// The stream that holds the slices.
 pub const SLICES: &str = "SLICES";
-/// How often consumers are asked how far they lag.
-const LAG_EVERY: Duration = Duration::from_secs(5);
-
 /// Something that rules can look at.
 #[derive(Debug)]
 pub enum Input {
@@ -32,6 +32,7 @@ pub struct Inputs {
     signals: Follow,
     dead_letters: Follow,
     lags: Lags,
+    order: Order,
 }
 
 impl Inputs {
@@ -47,6 +48,7 @@ impl Inputs {
             signals: follow("EVENTS", subject::evt("*", "signals")),
             dead_letters: follow(dead_letter::STREAM, subject::dlq("*", "*")),
             lags: Lags::of(ctx)?,
+            order: Order::default(),
         })
     }
 
@@ -54,28 +56,25 @@ impl Inputs {
     ///
     /// # Errors
     /// When the stream was replaced or cannot be read.
-    pub async fn next_stored_slice(&mut self) -> Result<Option<(u64, Stored, Slice)>, FollowError> {
+    pub async fn next_stored_slice(&mut self) -> Result<Option<(Stored, Slice)>, FollowError> {
         while let Some(message) = self.slices.next_if_any().await? {
-            if let Some(slice) = decoded(&message) {
-                return Ok(Some((message.sequence, message, slice)));
+            if let Some(slice) = self.take(&message) {
+                return Ok(Some((message, slice)));
             }
         }
         Ok(None)
     }
 
-    /// All readings that are stored already.
+    /// The next readings that are stored already; none when all were taken.
     ///
     /// # Errors
     /// When a stream was replaced or cannot be read.
-    pub async fn stored_readings(&mut self) -> Result<Vec<Reading>, FollowError> {
-        let mut readings = Vec::new();
-        while let Some(message) = self.signals.next_if_any().await? {
-            readings.extend(signals(&message));
+    pub async fn next_stored_readings(&mut self) -> Result<Option<Vec<Reading>>, FollowError> {
+        if let Some(message) = self.signals.next_if_any().await? {
+            return Ok(Some(signals(&message)));
         }
-        while let Some(message) = self.dead_letters.next_if_any().await? {
-            readings.extend(dead_letter_reading(&message));
-        }
-        Ok(readings)
+        let message = self.dead_letters.next_if_any().await?;
+        Ok(message.map(|message| dead_letter_reading(&message).into_iter().collect()))
     }
 
     /// The next input, however long that takes.
@@ -87,7 +86,7 @@ impl Inputs {
             tokio::select! {
                 message = self.slices.next() => {
                     let message = message?;
-                    if let Some(slice) = decoded(&message) {
+                    if let Some(slice) = self.take(&message) {
                         return Ok(Input::Slice(message.sequence, slice));
                     }
                 }
@@ -99,45 +98,15 @@ impl Inputs {
             }
         }
     }
-}
 
-/// How many messages wait for each durable consumer.
-struct Lags {
-    ctx: Context,
-    consumers: Vec<(String, String)>,
-    due: Instant,
-}
-
-impl Lags {
-    fn of(ctx: &Context) -> anyhow::Result<Self> {
-        let all = BusConfig::load()?.consumers.into_iter();
-        let consumers = all.map(|consumer| (consumer.stream, consumer.name)).collect();
-        Ok(Self { consumers, due: ctx.clock.now(), ctx: ctx.clone() })
-    }
-
-    /// Asks once every while. Who cannot be asked now is asked the next time.
-    async fn next(&mut self) -> Vec<Reading> {
-        self.ctx.clock.sleep_until(self.due).await;
-        let mut readings = Vec::new();
-        for (stream, consumer) in &self.consumers {
-            if let Ok(pending) = self.ctx.bus.consumer_pending(stream, consumer).await {
-                let (signal, labels) = ("consumer_lag".to_owned(), labels(stream, consumer));
-                readings.push(Reading { signal, labels, value: pending as f64, ts: self.ctx.clock.now_ms() });
-            }
-        }
-        self.due = self.ctx.clock.now() + LAG_EVERY;
-        readings
-    }
-}
-
-/// A message that is none of ours is passed over: others must not be kept from being seen.
-fn decoded(message: &Stored) -> Option<Slice> {
-    message
-        .decode()
-        .inspect_err(
+    /// A slice that is new. What is none of ours is passed over: it must not keep others from being seen.
+    fn take(&mut self, message: &Stored) -> Option<Slice> {
+        let decoded = message.decode::<Slice>();
+        let told = decoded.inspect_err(
             |error| warn!(sequence = message.sequence, %error, "this is no slice and is passed over"),
-        )
-        .ok()
+        );
+        told.ok().filter(|slice| self.order.take(slice))
+    }
 }
 
 fn signals(message: &Stored) -> Vec<Reading> {

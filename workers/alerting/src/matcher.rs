@@ -9,7 +9,7 @@ use regex::Regex;
 const REGEX_BYTES: usize = 1 << 20;
 
 /// Conditions on labels, all of which must match; none matches everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matchers(Vec<Compiled>);
 
 /// What is wrong with one of several matchers.
@@ -26,6 +26,13 @@ pub struct MatcherError {
 struct Compiled {
     matcher: Matcher,
     regex: Option<Regex>,
+}
+
+/// A regular expression follows from its matcher.
+impl PartialEq for Compiled {
+    fn eq(&self, other: &Self) -> bool {
+        self.matcher == other.matcher
+    }
 }
 
 impl Matchers {

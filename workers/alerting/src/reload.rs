@@ -7,12 +7,13 @@ use keelson_kit::bus::Bus;
 use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
 use keelson_kit::role::Context;
-use keelson_schemas::alerting::{ReloadRules, Rule, Rules};
+use keelson_schemas::alerting::{ReloadRules, Rules};
 use keelson_schemas::subject;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use crate::board::Standing;
 use crate::loaded::Loaded;
 
 /// How long the evaluator may take to read again.
@@ -81,12 +82,13 @@ impl Reloader {
 
     /// The answer about rules that stand like this.
     #[must_use]
-    pub fn rules(&self, rules: Vec<Rule>) -> Rules {
+    pub fn rules(&self, standing: Standing) -> Rules {
         let loaded = self.loaded.borrow();
         Rules {
             loaded_at_ms: loaded.at_ms,
             errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            rules,
+            evaluated_at_ms: standing.evaluated_at_ms,
+            rules: standing.rules,
             receivers: loaded.receivers(),
             config: loaded.shown(),
         }

@@ -33,7 +33,7 @@ pub struct Source {
 }
 
 /// Rules in which nothing is wrong.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleSet {
     rules: Vec<Arc<Rule>>,
 }

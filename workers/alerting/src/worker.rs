@@ -73,7 +73,7 @@ impl Worker {
         self.about_alerts(queries)
             .exclusive("rules", move |()| {
                 let told = rules.answer(EVALUATOR, |board, _| board.told());
-                ready(Ok(told.map(|rules| reloader.rules(rules))))
+                ready(Ok(told.map(|standing| reloader.rules(standing))))
             })
             // Put to every replica: each reads again, and the evaluator says how it went.
             .exclusive("reload", move |()| {

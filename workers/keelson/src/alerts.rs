@@ -61,8 +61,8 @@ struct GroupsArgs {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Page {
-    evaluated_at: String,
-    evaluated_at_ms: u64,
+    as_of: String,
+    as_of_ms: u64,
     alerts: Vec<Shown>,
 }
 

@@ -348,8 +348,8 @@ enum FileError {
     Absent,
     #[error("cannot be read: {0}")]
     Unreadable(std::io::Error),
-    #[error("is no valid TOML: {0}")]
-    NoToml(toml::de::Error),
+    #[error("is no valid TOML: line {line}: {message}")]
+    NoToml { line: usize, message: String },
 }
 
 fn read_table(path: &Path) -> Result<Table, FileError> {
@@ -357,7 +357,11 @@ fn read_table(path: &Path) -> Result<Table, FileError> {
         std::io::ErrorKind::NotFound => FileError::Absent,
         _ => FileError::Unreadable(error),
     })?;
-    text.parse().map_err(FileError::NoToml)
+    text.parse().map_err(|error: toml::de::Error| FileError::NoToml {
+        // Without the line itself, which may hold a secret.
+        line: error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count()),
+        message: error.message().to_owned(),
+    })
 }
 
 #[cfg(test)]

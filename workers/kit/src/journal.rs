@@ -82,7 +82,13 @@ impl Journal {
             entry = entry.expecting_among(&self.filter, self.last);
         }
         match self.bus.publish_within(&entry, WITHIN).await {
-            Ok(receipt) => self.done(receipt.sequence),
+            Ok(receipt) if !receipt.duplicate => self.done(receipt.sequence),
+            // Under this id something was stored before; whether it is there still is another question.
+            Ok(receipt) => {
+                let error =
+                    PublishError::Unavailable(format!("it was stored before, at {}", receipt.sequence));
+                self.look_up(&entry, epoch, &error).await
+            }
             Err(error @ (PublishError::WrongLastSequence { .. } | PublishError::Unavailable(_))) => {
                 self.look_up(&entry, epoch, &error).await
             }

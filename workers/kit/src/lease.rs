@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 pub use self::group::{GroupSpec, LeaseGroup};
-pub use self::owned::{Owned, Ownership};
+pub use self::owned::{End, Owned, Ownership};
 use crate::clock::Clock;
 use crate::fault;
 use crate::tasks::Tasks;

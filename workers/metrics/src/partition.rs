@@ -4,10 +4,9 @@ mod tenure;
 
 use std::sync::Arc;
 
-use keelson_kit::lease::Lease;
+use keelson_kit::lease::{End, Lease};
 use keelson_kit::role::Context;
 use keelson_schemas::subject;
-use tracing::warn;
 
 use crate::config::MetricsConfig;
 use crate::recover;
@@ -34,34 +33,22 @@ pub struct Owner {
     pub state: Arc<State>,
 }
 
-/// How a tenure ends.
-enum End {
-    /// The lease is lost or fenced, or the process shuts down.
-    Over,
-    /// What is committed has to be read again.
-    ReadAgain,
-}
-
 impl Owner {
     /// Works until the lease is lost or the process shuts down.
     ///
     /// # Errors
     /// Something failed that only a fresh start may mend; nothing that is committed is touched by it.
     pub async fn run(&self, lease: &Lease) -> anyhow::Result<()> {
-        loop {
-            let recovered = tokio::select! {
-                biased;
-                () = lease.over(&self.ctx.tasks) => return Ok(()),
-                recovered = recover::recover(self, lease.epoch()) => recovered?,
-            };
-            let Some(recovered) = recovered else { return Ok(()) };
-            let mut tenure = Tenure::begin(self, lease, recovered);
-            match tenure.work().await? {
-                End::Over => return Ok(()),
-                End::ReadAgain => {
-                    warn!(partition = %self.partition, "the slices on the bus are not those that were read; reading again")
-                }
-            }
-        }
+        lease.tenures(&self.ctx.tasks, || self.tenure(lease)).await
+    }
+
+    async fn tenure(&self, lease: &Lease) -> anyhow::Result<End> {
+        let recovered = tokio::select! {
+            biased;
+            () = lease.over(&self.ctx.tasks) => return Ok(End::Over),
+            recovered = recover::recover(self, lease.epoch()) => recovered?,
+        };
+        let Some(recovered) = recovered else { return Ok(End::Over) };
+        Tenure::begin(self, lease, recovered).work().await
     }
 }

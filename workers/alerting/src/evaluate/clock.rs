@@ -23,10 +23,9 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    /// For telemetry whose newest second is `newest_s`.
-    pub fn of_telemetry(now_ms: u64, newest_s: u64) -> Self {
-        let patience_s = (now_ms / 1000).saturating_sub(PATIENCE_S);
-        Self { now_ms, end_s: newest_s.max(patience_s), is_fresh: newest_s >= patience_s }
+    /// For telemetry whose newest second is `newest_s`, where windows end with `earliest_s` or later.
+    pub fn of_telemetry(now_ms: u64, newest_s: u64, earliest_s: u64) -> Self {
+        Self { now_ms, end_s: newest_s.max(earliest_s), is_fresh: newest_s >= earliest_s }
     }
 
     /// For readings, which are told at once, and only when there is something to tell.
@@ -93,9 +92,23 @@ pub(super) struct Clocks {
     numbers: FxHashMap<String, usize>,
     names: Vec<String>,
     services: Vec<Service>,
+    /// The seconds in which nobody listened, or nobody could tell anything.
+    gap: (u64, u64),
 }
 
 impl Clocks {
+    /// Nobody listened between these seconds: that a service was not heard in them says nothing about it.
+    pub fn resume(&mut self, from_s: u64, to_s: u64) {
+        self.gap = (from_s, to_s);
+    }
+
+    /// The second with which windows end at the earliest: as long ago as patience lasts, which does not run out in a gap nor just behind it.
+    pub fn earliest_s(&self, now_s: u64) -> u64 {
+        let (from_s, to_s) = self.gap;
+        let since_s = if (from_s..=to_s + PATIENCE_S).contains(&now_s) { from_s } else { now_s };
+        since_s.saturating_sub(PATIENCE_S)
+    }
+
     /// The number of a service.
     pub fn number(&mut self, service: &str) -> usize {
         if let Some(number) = self.numbers.get(service) {
@@ -146,8 +159,19 @@ mod tests {
         for (newest_s, end_s, is_fresh) in
             [(1_000, 1_000, true), (995, 995, true), (970, 970, true), (969, 970, false), (0, 970, false)]
         {
-            let moment = Moment::of_telemetry(1_000_999, newest_s);
+            let moment = Moment::of_telemetry(1_000_999, newest_s, Clocks::default().earliest_s(1_000));
             assert_eq!((moment.end_s, moment.is_fresh), (end_s, is_fresh), "{newest_s}");
+        }
+    }
+
+    #[test]
+    fn patience_does_not_run_out_while_nobody_listens() {
+        let mut clocks = Clocks::default();
+        clocks.resume(1_000, 1_100);
+        for (now_s, earliest_s) in
+            [(999, 969), (1_000, 970), (1_050, 970), (1_130, 970), (1_131, 1_101), (1_200, 1_170)]
+        {
+            assert_eq!(clocks.earliest_s(now_s), earliest_s, "{now_s}");
         }
     }
 

@@ -284,7 +284,8 @@ impl Watch {
             (clock.newest_s().max(newest_s), clock.has_moved() || has_moved)
         });
         let is_reading = self.rule.signal.source == Source::Reading;
-        Pace { now_ms, clock, services: clocks.services(), all: (newest_s, has_moved), is_reading }
+        let (services, earliest_s) = (clocks.services(), clocks.earliest_s(now_ms / 1000));
+        Pace { now_ms, clock, services, all: (newest_s, has_moved), earliest_s, is_reading }
     }
 }
 
@@ -299,6 +300,8 @@ struct Pace<'a> {
     services: &'a [Service],
     /// The newest second of all services that the rule looks at, and whether it moved.
     all: (u64, bool),
+    /// The second with which windows end at the earliest.
+    earliest_s: u64,
     is_reading: bool,
 }
 
@@ -310,6 +313,6 @@ impl Pace<'_> {
         }
         let own = service.and_then(|number| self.services.get(number)).map(self.clock);
         let (newest_s, has_moved) = own.map_or(self.all, |clock| (clock.newest_s(), clock.has_moved()));
-        (Moment::of_telemetry(self.now_ms, newest_s), has_moved)
+        (Moment::of_telemetry(self.now_ms, newest_s, self.earliest_s), has_moved)
     }
 }

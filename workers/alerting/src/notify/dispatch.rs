@@ -242,7 +242,7 @@ impl Dispatch {
     #[must_use]
     pub fn views(&self, now_ms: u64) -> alerting::Alerts {
         let alerts: Vec<AlertView> = self.alerts.seen(now_ms).map(|known| self.view(known, now_ms)).collect();
-        alerting::Alerts { evaluated_at_ms: now_ms, alerts }
+        alerting::Alerts { as_of_ms: now_ms, alerts }
     }
 
     /// The answer to `keelson.qry.alerting.groups`.

@@ -10,7 +10,7 @@ use crate::matcher::Matchers;
 use crate::signal::Signal;
 
 /// A rule in which nothing is wrong.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// What its alerts are called.
     pub name: String,

@@ -9,11 +9,11 @@ use serde::Serialize;
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertPage {
-    /// When the rules were last evaluated.
+    /// As of when this is.
     #[schemars(with = "String")]
-    evaluated_at: Timestamp,
-    /// Unix milliseconds at which the rules were last evaluated.
-    evaluated_at_ms: u64,
+    as_of: Timestamp,
+    /// As of when this is, Unix milliseconds.
+    as_of_ms: u64,
     /// Firing, pending, and those that resolved within the last minutes; in this order, in each the one that changed last first.
     alerts: Vec<ShownAlert>,
 }
@@ -97,8 +97,8 @@ pub fn alerts(answer: Alerts) -> AlertPage {
     let mut alerts = answer.alerts;
     alerts.sort_by_key(|view| (rank(&view.alert), std::cmp::Reverse(view.updated_at_ms)));
     AlertPage {
-        evaluated_at: timestamp(answer.evaluated_at_ms),
-        evaluated_at_ms: answer.evaluated_at_ms,
+        as_of: timestamp(answer.as_of_ms),
+        as_of_ms: answer.as_of_ms,
         alerts: alerts.into_iter().map(shown_alert).collect(),
     }
 }
@@ -184,7 +184,7 @@ mod tests {
             of(AlertState::Firing, 1),
             of(AlertState::Firing, 2),
         ];
-        let shown = serde_json::to_value(super::alerts(Alerts { evaluated_at_ms: 1_500, alerts })).unwrap();
+        let shown = serde_json::to_value(super::alerts(Alerts { as_of_ms: 1_500, alerts })).unwrap();
         let order: Vec<(Value, Value)> = shown["alerts"]
             .as_array()
             .unwrap()
@@ -193,7 +193,7 @@ mod tests {
             .collect();
         let expected = [("firing", 2), ("firing", 1), ("pending", 5), ("resolved", 9)];
         assert_eq!(order, expected.map(|(state, at)| (json!(state), json!(at))));
-        assert_eq!(shown["evaluatedAt"], "1970-01-01T00:00:01.5Z");
+        assert_eq!(shown["asOf"], "1970-01-01T00:00:01.5Z");
         let first = &shown["alerts"][0];
         assert_eq!(first["startsAt"], "2025-11-24T16:00:00.5Z");
         assert_eq!((&first["endsAt"], &first["endsAtMs"]), (&Value::Null, &Value::Null));

@@ -165,7 +165,7 @@ pub fn alerts(answer: &Alerts, filter: &AlertFilter) -> GettableAlerts {
     let wanted = firing(answer)
         .filter(|view| filter.admits_receiver(view.receivers.iter().map(String::as_str)))
         .filter(|view| filter.admits(view));
-    let mut alerts: Vec<_> = wanted.map(|view| alert(view, answer.evaluated_at_ms)).collect();
+    let mut alerts: Vec<_> = wanted.map(|view| alert(view, answer.as_of_ms)).collect();
     alerts.sort_by(|a, b| a.fingerprint.cmp(&b.fingerprint));
     GettableAlerts(alerts)
 }
@@ -177,7 +177,7 @@ pub fn groups(groups: &Groups, answer: &Alerts, filter: &AlertFilter) -> AlertGr
         firing(answer).map(|view| (view.alert.fingerprint.as_str(), view)).collect();
     let members = |group: &Group| -> Vec<GettableAlert> {
         let views = group.fingerprints.iter().filter_map(|fingerprint| known.get(fingerprint.as_str()));
-        views.filter(|view| filter.admits(view)).map(|view| alert(view, answer.evaluated_at_ms)).collect()
+        views.filter(|view| filter.admits(view)).map(|view| alert(view, answer.as_of_ms)).collect()
     };
     let wanted = groups.groups.iter().filter(|group| filter.admits_receiver([&*group.receiver].into_iter()));
     let shown = wanted.map(|group| AlertGroup {
@@ -194,12 +194,12 @@ fn firing(answer: &Alerts) -> impl Iterator<Item = &AlertView> {
     answer.alerts.iter().filter(|view| view.alert.state == AlertState::Firing)
 }
 
-fn alert(view: &AlertView, evaluated_at_ms: u64) -> GettableAlert {
+fn alert(view: &AlertView, as_of_ms: u64) -> GettableAlert {
     let alert = &view.alert;
     let suppressed = !view.silenced_by.is_empty() || !view.inhibited_by.is_empty();
     GettableAlert {
         annotations: alert.annotations.clone(),
-        ends_at: timestamp(evaluated_at_ms.saturating_add(RESOLVE_TIMEOUT_MS)),
+        ends_at: timestamp(as_of_ms.saturating_add(RESOLVE_TIMEOUT_MS)),
         fingerprint: alert.fingerprint.clone(),
         receivers: Receivers::of(&view.receivers),
         starts_at: timestamp(alert.starts_at_ms.unwrap_or(alert.active_at_ms)),

@@ -25,7 +25,7 @@ async fn alerts_groups_and_rules_are_for_admins() {
         alerts["alerts"].as_array().expect("alerts").iter().map(|alert| alert["state"].clone()).collect();
     assert_eq!(status, 200);
     assert_eq!(json!(states), json!(["firing", "firing", "firing", "pending", "resolved"]));
-    assert_eq!(alerts["evaluatedAt"], "2025-11-24T16:00:00Z");
+    assert_eq!(alerts["asOf"], "2025-11-24T16:00:00Z");
     assert_eq!(alerts["alerts"][0]["startsAtMs"], 1_764_000_000_000_u64);
     let (_, groups) = shown(fixture.get("/api/monitoring/alerts/groups")).await;
     assert_eq!(groups["groups"][0]["receiver"], "ops");

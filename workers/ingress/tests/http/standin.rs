@@ -81,7 +81,7 @@ impl StandIn {
             view("HighMemory", "content", AlertState::Pending),
             view("HighMemory", "video", AlertState::Resolved),
         ];
-        Alerts { evaluated_at_ms: NOW_MS, alerts }
+        Alerts { as_of_ms: NOW_MS, alerts }
     }
 }
 

@@ -133,7 +133,16 @@ fn try_parse<T: DeserializeOwned>(table: &Table) -> Result<Parsed<T>, ConfigErro
         Ok(value) => Ok(Parsed { value, unknown }),
         Err(error) => {
             let path = track.path().to_string();
-            Err(ConfigError::new(path, error.to_string().trim_end()))
+            Err(ConfigError::new(path, without_text(error.to_string().trim_end())))
         }
     }
+}
+
+/// What serde says, without the text that it found where something else was expected: it may be a secret.
+fn without_text(message: &str) -> String {
+    let found = message.split_once(": string \"").and_then(|(what, rest)| {
+        let (_, expected) = rest.rsplit_once("\", expected ")?;
+        Some(format!("{what}: a text, expected {expected}"))
+    });
+    found.unwrap_or_else(|| message.to_owned())
 }

@@ -181,3 +181,19 @@ fn a_file_that_was_named_must_exist() {
     let inputs = Inputs { file: Some("/nowhere/keelson.toml".into()), ..Inputs::default() };
     assert!(matches!(Config::load(ROLES, &inputs), Err(ConfigErrors(errors)) if errors.len() == 1));
 }
+
+#[test]
+fn what_is_wrong_is_told_without_what_may_be_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("keelson.toml");
+    for (text, says) in [
+        ("[http]\n\n[nats]\npassword = \"hunter2\n", "line 4"),
+        ("nats = \"nats://me:hunter2@bus\"\n", "expected"),
+        ("[http]\naddr = \"hunter2\", expected x\"\n", "line 2"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let inputs = Inputs { file: Some(file.clone()), ..Inputs::default() };
+        let said = Config::load(&[], &inputs).unwrap_err().to_string();
+        assert!(said.contains(says) && !said.contains("hunter2"), "{said}");
+    }
+}

@@ -2,9 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tracing::info;
 
 use super::{GroupSpec, Lease, LeaseGroup};
+use crate::retry::{Backoff, Schedule};
 use crate::role::Context;
+use crate::tasks::Tasks;
 
 impl Context {
     /// Joins those who share a group's keys, and does the work of each key that falls to this process: from when its lease is gained until it
@@ -24,6 +29,48 @@ impl Context {
             }
             Ok(())
         });
+    }
+}
+
+/// How a tenure ends: the work between two times of reading back what is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The lease is lost or fenced, or the process shuts down.
+    Over,
+    /// What was read is no longer what is there.
+    ReadAgain,
+}
+
+/// A tenure that lasted so long is followed by the next one after a short wait, whatever happened before.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+impl Lease {
+    /// One tenure after another, until one is over or fails. Should the reason for reading again stay, the waits between them grow.
+    ///
+    /// # Errors
+    /// The tenure's.
+    pub async fn tenures<F, Fut>(&self, tasks: &Tasks, tenure: F) -> anyhow::Result<()>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = anyhow::Result<End>>,
+    {
+        let mut waits = Backoff::new(Schedule::NEAR);
+        loop {
+            let began = self.clock.now();
+            if tenure().await? == End::Over {
+                return Ok(());
+            }
+            if self.clock.now() - began >= STABLE_AFTER {
+                waits.reset();
+            }
+            let wait = waits.next_wait();
+            info!(lease.key = %self.key, wait_ms = %wait.as_millis(), "what is there is not what was read; reading again");
+            tokio::select! {
+                biased;
+                () = self.over(tasks) => return Ok(()),
+                () = self.clock.sleep(wait) => {}
+            }
+        }
     }
 }
 

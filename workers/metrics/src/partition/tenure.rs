@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
 use keelson_kit::journal::Commit;
-use keelson_kit::lease::Lease;
+use keelson_kit::lease::{End, Lease};
 use keelson_schemas::slice::Slice;
 use keelson_schemas::subject;
 use tracing::{Instrument, Span, info, info_span, warn};
 
-use super::{End, Owner, STREAM};
+use super::{Owner, STREAM};
 use crate::delta::Delta;
 use crate::ledger::{self, Ledger};
 use crate::recover::Recovered;
