@@ -7,6 +7,7 @@ mod clock;
 mod group;
 mod lasts;
 mod lifecycle;
+mod pace;
 mod series;
 mod sums;
 #[cfg(test)]
@@ -18,20 +19,18 @@ use std::sync::Arc;
 
 use keelson_schemas::alerting::{Alert, AlertState, Labels, Reading, Rule as RuleStatus};
 use keelson_schemas::limits::MAX_AHEAD_MS;
-use keelson_schemas::slice::{ServiceSlice, Slice};
+use keelson_schemas::slice::{Cell, ServiceSlice, Slice};
 use keelson_schemas::telemetry::{DbSeries, HttpSeries};
 use keelson_schemas::totals::InstanceReading;
 
 use self::clock::Clocks;
-use self::series::{Host, Numbers, Of};
+use self::series::{Counted, Host, Numbers, Of};
 use self::watch::Watch;
 use crate::rules::RuleSet;
 use crate::signal::Source;
 
 /// How far ahead of the clock something may be and is kept, in seconds: as far as the ingress lets it be, and a little for the clocks.
 const AHEAD_S: u64 = MAX_AHEAD_MS / 1000 + 120;
-/// A status from which on a request failed.
-const FAILED: u16 = 500;
 
 /// An alert that is to change.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,8 +51,6 @@ pub struct Evaluator {
     clocks: Clocks,
     http: Numbers<HttpSeries>,
     db: Numbers<DbSeries>,
-    /// Up to when time has moved on.
-    now_ms: u64,
 }
 
 impl Evaluator {
@@ -67,7 +64,6 @@ impl Evaluator {
             clocks: Clocks::default(),
             http: Numbers::default(),
             db: Numbers::default(),
-            now_ms: 0,
         };
         alerts.iter().for_each(|alert| evaluator.apply(alert));
         evaluator
@@ -98,7 +94,7 @@ impl Evaluator {
 
     /// Notes a reading, and decides nothing. Its `ts` is set.
     pub fn read(&mut self, reading: &Reading) {
-        let (second, now_s) = (reading.ts / 1000, self.now_ms / 1000);
+        let (second, now_s) = (reading.ts / 1000, self.clocks.now_s());
         if !reading.value.is_finite() || (now_s > 0 && second > now_s + AHEAD_S) {
             return;
         }
@@ -107,16 +103,14 @@ impl Evaluator {
         });
         for watch in watches {
             let told = (second, reading.value);
-            watch.read(&reading.labels, &reading.labels, told, &mut self.clocks, now_s);
+            watch.read(&reading.labels, &reading.labels, told, &mut self.clocks);
         }
     }
 
     /// Lets the windows move on to `now_ms`, and decides nothing: for slices from before the time as of which rules are to be evaluated first.
     pub fn advance(&mut self, now_ms: u64) {
-        self.move_on(now_ms);
-        for watch in &mut self.watches {
-            watch.advance(&self.clocks, self.now_ms);
-        }
+        self.clocks.advance(now_ms);
+        self.watches.iter_mut().for_each(|watch| watch.advance(&self.clocks));
     }
 
     /// Nobody listened from `from_ms` to `to_ms`: that something was not heard in between, or is not heard just behind, says nothing about it.
@@ -126,9 +120,9 @@ impl Evaluator {
 
     /// What is to change as of `now_ms` (Unix milliseconds). Says the same again until it is applied. Time does not go back.
     pub fn evaluate(&mut self, now_ms: u64) -> Vec<Change> {
-        self.move_on(now_ms);
-        let ended = self.orphans.iter().map(|alert| ended(alert, self.now_ms));
-        let changes = self.watches.iter_mut().flat_map(|watch| watch.evaluate(&self.clocks, self.now_ms));
+        self.clocks.advance(now_ms);
+        let ended = self.orphans.iter().map(|alert| ended(alert, self.clocks.now_ms()));
+        let changes = self.watches.iter_mut().flat_map(|watch| watch.evaluate(&self.clocks));
         ended.chain(changes).collect()
     }
 
@@ -145,10 +139,11 @@ impl Evaluator {
     /// When something may change although nothing more is observed; none if it then stays as it is for ever. Always later than the last evaluation.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
-        let watches = self.watches.iter().filter_map(Watch::next_due);
-        let clocks = self.clocks.next_s(self.now_ms / 1000).map(|second| second * 1000);
-        let orphans = (!self.orphans.is_empty()).then_some(self.now_ms);
-        watches.chain(clocks).chain(orphans).min().map(|due_ms| due_ms.max(self.now_ms + 1))
+        let now_ms = self.clocks.now_ms();
+        let watches = self.watches.iter().filter_map(|watch| watch.next_due(&self.clocks));
+        let clocks = self.clocks.next_s().map(|second| second * 1000);
+        let orphans = (!self.orphans.is_empty()).then_some(now_ms);
+        watches.chain(clocks).chain(orphans).min().map(|due_ms| due_ms.max(now_ms + 1))
     }
 
     /// Lets time pass up to and with `at_ms`, evaluates then and whenever something may have changed before, and makes every change.
@@ -184,35 +179,35 @@ impl Evaluator {
         self.watches.iter().map(Watch::bytes).sum()
     }
 
-    fn move_on(&mut self, now_ms: u64) {
-        self.now_ms = self.now_ms.max(now_ms);
-        self.clocks.advance(self.now_ms / 1000);
-    }
-
-    fn count_requests(&mut self, number: usize, slice: &ServiceSlice, end_s: u64) {
+    fn count_requests(&mut self, service: usize, slice: &ServiceSlice, end_s: u64) {
         for delta in &slice.http {
-            let cells = delta.cells.iter().filter(|cell| cell.second <= end_s);
-            cells.clone().for_each(|cell| self.clocks.of(number).traffic.note(cell.second));
             let series = Of { service: &slice.service, series: &delta.series };
-            let numbered = (self.http.of(number, &delta.series), &series as _);
-            let has_failed = delta.series.status >= FAILED;
-            for watch in self.watches.iter_mut().filter(|watch| watch.rule.signal.source == Source::Http) {
-                let marked = |count: u64, _slow: u64| if has_failed { count } else { 0 };
-                watch.count(numbered, cells.clone(), marked, &mut self.clocks, self.now_ms / 1000);
-            }
+            let number = self.http.of(service, &delta.series);
+            self.count(Source::Http, service, (number, &series), &delta.cells, end_s);
         }
     }
 
-    fn count_calls(&mut self, number: usize, slice: &ServiceSlice, end_s: u64) {
+    fn count_calls(&mut self, service: usize, slice: &ServiceSlice, end_s: u64) {
         for delta in &slice.db {
-            let cells = delta.cells.iter().filter(|cell| cell.second <= end_s);
-            cells.clone().for_each(|cell| self.clocks.of(number).traffic.note(cell.second));
             let series = Of { service: &slice.service, series: &delta.series };
-            let numbered = (self.db.of(number, &delta.series), &series as _);
-            for watch in self.watches.iter_mut().filter(|watch| watch.rule.signal.source == Source::Db) {
-                let marked = |_count: u64, slow: u64| slow;
-                watch.count(numbered, cells.clone(), marked, &mut self.clocks, self.now_ms / 1000);
-            }
+            let number = self.db.of(service, &delta.series);
+            self.count(Source::Db, service, (number, &series), &delta.cells, end_s);
+        }
+    }
+
+    fn count(
+        &mut self,
+        source: Source,
+        service: usize,
+        series: (usize, &dyn Counted),
+        cells: &[Cell],
+        end_s: u64,
+    ) {
+        let cells = cells.iter().filter(|cell| cell.second <= end_s);
+        let clock = &mut self.clocks.of(service).traffic;
+        cells.clone().for_each(|cell| clock.note(cell.second));
+        for watch in self.watches.iter_mut().filter(|watch| watch.rule.signal.source == source) {
+            watch.count(series, cells.clone(), &mut self.clocks);
         }
     }
 
@@ -223,7 +218,7 @@ impl Evaluator {
             for (mountpoint, value) in utilizations(watch.rule.signal.source, host) {
                 let thing = Host { service, instance: &host.instance, mountpoint };
                 let (told, nothing) = ((second, value), Labels::new());
-                watch.read(&thing, &nothing, told, &mut self.clocks, self.now_ms / 1000);
+                watch.read(&thing, &nothing, told, &mut self.clocks);
             }
         }
     }

@@ -9,7 +9,7 @@ use super::clock::Moment;
 use super::lasts::Lasts;
 use super::lifecycle::{self, Next, Seen, Standing, Verdict};
 use super::sums::Sums;
-use super::window::Window;
+use super::window::{self, Window};
 use crate::rules::Rule;
 use crate::signal::Measure;
 
@@ -74,7 +74,7 @@ impl Group {
     }
 
     /// Lets its window move on.
-    pub fn advance(&mut self, moment: &Moment) {
+    pub fn advance(&mut self, moment: Moment) {
         match &mut self.content {
             Content::Sums(window) => window.advance(moment.end_s),
             Content::Durations(window) => window.advance(moment.end_s),
@@ -83,14 +83,14 @@ impl Group {
     }
 
     /// What becomes of its alert, and how the alert is then.
-    pub fn evaluate(&mut self, rule: &Rule, moment: &Moment) -> (Next, Option<Change>) {
+    pub fn evaluate(&mut self, rule: &Rule, moment: Moment, now_ms: u64) -> (Next, Option<Change>) {
         self.advance(moment);
         let seen = self.seen(rule, moment);
         let state = self.state();
         let verdict = lifecycle::verdict(rule, state, &seen);
-        let next = lifecycle::next(rule, self.standing(verdict, moment.now_ms), verdict, moment.now_ms);
+        let next = lifecycle::next(rule, self.standing(verdict, now_ms), verdict, now_ms);
         let Next::Become(becomes) = next else { return (next, None) };
-        let alert = self.changed(rule, becomes, seen.value, moment.now_ms);
+        let alert = self.changed(rule, becomes, seen.value, now_ms);
         (next, Some(Change { alert, from: state }))
     }
 
@@ -117,15 +117,13 @@ impl Group {
         is_empty && self.alert.is_none()
     }
 
-    /// The second at which its content changes by itself, if its window's end lags behind by `patience_s` then.
-    pub fn next_s(&self, patience_s: u64) -> Option<u64> {
-        let next = match &self.content {
+    /// The next ends with which its window holds something else.
+    pub fn next(&self) -> window::Next {
+        match &self.content {
             Content::Sums(window) => window.next_s(),
             Content::Durations(window) => window.next_s(),
             Content::Lasts(lasts) => lasts.next_s(),
-        };
-        let leaves_s = next.leaves_s.map(|second| second + patience_s);
-        next.comes_s.into_iter().chain(leaves_s).min()
+        }
     }
 
     /// About how many bytes it keeps.
@@ -137,8 +135,8 @@ impl Group {
         }
     }
 
-    fn seen(&mut self, rule: &Rule, moment: &Moment) -> Seen {
-        let (value, samples) = match (&mut self.content, rule.signal.measure) {
+    fn seen(&self, rule: &Rule, moment: Moment) -> Seen {
+        let (value, samples) = match (&self.content, rule.signal.measure) {
             (Content::Sums(window), measure) => {
                 let sums = window.total();
                 (sums.value(measure, rule.window_s, moment.is_fresh), sums.samples(measure))

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::hash::Hash;
 
 use keelson_schemas::alerting::Labels;
+use keelson_schemas::slice::Cell;
 use keelson_schemas::telemetry::{DbSeries, HttpSeries};
 use rustc_hash::FxHashMap;
 
@@ -14,6 +15,15 @@ pub(super) trait Labelled {
     /// The value of a label; empty if it lacks it.
     fn label(&self, name: &str) -> Cow<'_, str>;
 }
+
+/// Something that has labels, and whose samples may be marked.
+pub(super) trait Counted: Labelled {
+    /// How many samples of a cell are marked: those that failed, or were slow.
+    fn marked(&self, cell: &Cell) -> u64;
+}
+
+/// A status from which on a request failed.
+const FAILED: u16 = 500;
 
 /// A series of a service.
 pub(super) struct Of<'a, S> {
@@ -42,6 +52,18 @@ impl Labelled for Of<'_, DbSeries> {
             "db_operation_name" => self.series.operation.as_str().into(),
             _ => "".into(),
         }
+    }
+}
+
+impl Counted for Of<'_, HttpSeries> {
+    fn marked(&self, cell: &Cell) -> u64 {
+        if self.series.status >= FAILED { cell.count } else { 0 }
+    }
+}
+
+impl Counted for Of<'_, DbSeries> {
+    fn marked(&self, cell: &Cell) -> u64 {
+        cell.slow
     }
 }
 

@@ -225,6 +225,33 @@ fn a_batch_of_many_seconds_is_judged_on_a_whole_window() {
 }
 
 #[test]
+fn a_service_whose_clock_is_behind_is_judged_by_its_own_time() {
+    for (behind_s, expected) in [(0, true), (60, true), (280, true), (400, false)] {
+        let mut scene = Scene::of("signal = \"errors\"\nabove = 0\nwindow = \"10s\"");
+        let mut facts = Vec::new();
+        for at in (0..30).step_by(5) {
+            let status = if at == 0 { 500 } else { 200 };
+            scene.add(NOW + at - behind_s, http("web", "/a", status, 1, 1));
+            facts.extend(scene.facts_at(NOW + at).into_iter().map(|fact| (at, fact)));
+        }
+        let told = [(0, "fired".to_owned()), (10, "resolved".to_owned())];
+        assert_eq!(facts, if expected { &told[..] } else { &[] }, "{behind_s} s behind");
+    }
+}
+
+#[test]
+fn what_is_imported_of_the_past_neither_begins_an_alert_nor_ends_one() {
+    let mut scene = Scene::of("signal = \"slow_queries\"\nabove = 2\nwindow = \"10s\"");
+    scene.add(NOW, db("web", "click.videos", 5, 5));
+    assert_eq!(scene.facts_at(NOW), ["fired"]);
+    for at in 400..500 {
+        scene.add(NOW + at - 399, http("web", "/a", 200, 1, 1));
+        scene.add(NOW + at - 399, db("video", "click.videos", 5, 5));
+        assert_eq!(scene.facts_at(NOW + at), [""; 0], "{at}");
+    }
+}
+
+#[test]
 fn what_is_ahead_of_the_clock_counts_when_its_time_comes() {
     let mut scene = Scene::of("signal = \"errors\"\nabove = 0\nwindow = \"10s\"");
     scene.add(NOW, http("web", "/a", 200, 1, 1));

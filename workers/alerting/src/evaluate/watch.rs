@@ -8,12 +8,13 @@ use keelson_schemas::slice::Cell;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Change;
-use super::clock::{Clock, Clocks, Moment, PATIENCE_S, Service};
+use super::clock::{Clocks, MAX_LAG_S};
 use super::group::{self, Group};
 use super::lifecycle::Next;
-use super::series::Labelled;
+use super::pace::Pace;
+use super::series::{Counted, Labelled};
 use crate::rules::Rule;
-use crate::signal::{SERVICE, Source};
+use crate::signal::SERVICE;
 
 /// Groups of one rule; what is past them is looked at as one.
 pub(super) const MAX_GROUPS: usize = 1_000;
@@ -77,63 +78,59 @@ impl Watch {
         }
     }
 
-    /// Counts cells of the series with this number, of so many samples and slow ones in a cell, `marked` of them are marked.
+    /// Counts cells of the series with this number.
     pub fn count<'a>(
         &mut self,
-        (number, series): (usize, &dyn Labelled),
+        (number, series): (usize, &dyn Counted),
         cells: impl Iterator<Item = &'a Cell>,
-        marked: impl Fn(u64, u64) -> u64,
         clocks: &mut Clocks,
-        now_s: u64,
     ) {
-        let begin_s = self.begin_s(now_s);
+        let begin_s = self.begin_s(clocks);
         for cell in cells.filter(|cell| cell.second >= begin_s) {
-            let Some(group) = self.place(number, series, clocks, now_s) else { return };
-            self.groups[group].count(cell, marked(cell.count, cell.slow));
+            let Some(group) = self.place(number, series, clocks) else { return };
+            self.groups[group].count(cell, series.marked(cell));
         }
     }
 
-    /// Notes a reading about something.
+    /// Notes a value that `thing` had in a second; `about` tells apart what the rule does not.
     pub fn read(
         &mut self,
         thing: &dyn Labelled,
         about: &Labels,
         (second, value): (u64, f64),
         clocks: &mut Clocks,
-        now_s: u64,
     ) {
-        if second < self.begin_s(now_s) {
+        if second < self.begin_s(clocks) {
             return;
         }
-        if let Some(group) = self.place_of(thing, clocks, now_s).group() {
+        if let Some(group) = self.place_of(thing, clocks).group() {
             self.groups[group].read(second, about, value);
         }
     }
 
     /// Lets all windows move on.
-    pub fn advance(&mut self, clocks: &Clocks, now_ms: u64) {
-        let pace = self.pace(clocks, now_ms);
+    pub fn advance(&mut self, clocks: &Clocks) {
+        self.meet(clocks);
+        let pace = Pace::of(self.rule.signal.source, &self.looks_at, clocks);
         for group in &mut self.groups {
-            group.advance(&pace.of(group.service).0);
+            group.advance(pace.moment(group.service));
             group.is_touched = true;
         }
     }
 
     /// What is to change. All groups are looked at once a second, when an alert is due, and otherwise those that something happened to.
-    pub fn evaluate(&mut self, clocks: &Clocks, now_ms: u64) -> Vec<Change> {
-        let pace = self.pace(clocks, now_ms);
-        let all = self.looked_s != now_ms / 1000 || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms);
+    pub fn evaluate(&mut self, clocks: &Clocks) -> Vec<Change> {
+        self.meet(clocks);
+        let (pace, now_ms) = (Pace::of(self.rule.signal.source, &self.looks_at, clocks), clocks.now_ms());
+        let is_new_second = std::mem::replace(&mut self.looked_s, clocks.now_s()) != clocks.now_s();
+        let all = is_new_second || self.due_ms.is_some_and(|due_ms| due_ms <= now_ms);
         if all {
-            self.looked_s = now_ms / 1000;
             self.due_ms = None;
         }
         let mut changes = Vec::new();
-        for group in &mut self.groups {
-            let (moment, has_moved) = pace.of(group.service);
-            if !(all || has_moved || group.is_touched) {
-                continue;
-            }
-            let (next, change) = group.evaluate(&self.rule, &moment);
+        let is_concerned = |group: &Group| all || group.is_touched || pace.has_moved(group.service);
+        for group in self.groups.iter_mut().filter(|group| is_concerned(group)) {
+            let (next, change) = group.evaluate(&self.rule, pace.moment(group.service), now_ms);
             // Until the change is made, it is said again.
             group.is_touched = change.is_some();
             changes.extend(change);
@@ -180,28 +177,26 @@ impl Watch {
     }
 
     /// When something may change by itself, in Unix milliseconds; perhaps in the past.
-    pub fn next_due(&self) -> Option<u64> {
-        let patience_s = if self.rule.signal.source == Source::Reading { 0 } else { PATIENCE_S };
-        let contents =
-            self.groups.iter().filter_map(|group| group.next_s(patience_s)).map(|second| second * 1000);
+    pub fn next_due(&self, clocks: &Clocks) -> Option<u64> {
+        let pace = Pace::of(self.rule.signal.source, &self.looks_at, clocks);
+        let of_group = |group: &Group| {
+            let next = group.next();
+            let leaves_s = next.leaves_s.map(|end_s| end_s + pace.moment(group.service).lag_s);
+            next.comes_s.into_iter().chain(leaves_s).min()
+        };
+        let contents = self.groups.iter().filter_map(of_group).map(|second| second * 1000);
         contents.chain(self.due_ms).min()
     }
 
     /// The first second that can still be within a window.
-    fn begin_s(&self, now_s: u64) -> u64 {
-        (now_s + 1).saturating_sub(self.rule.window_s + PATIENCE_S)
+    fn begin_s(&self, clocks: &Clocks) -> u64 {
+        (clocks.now_s() + 1).saturating_sub(self.rule.window_s + MAX_LAG_S)
     }
 
     /// The group of the series with this number; none if it is filtered out.
-    fn place(
-        &mut self,
-        number: usize,
-        series: &dyn Labelled,
-        clocks: &mut Clocks,
-        now_s: u64,
-    ) -> Option<usize> {
+    fn place(&mut self, number: usize, series: &dyn Counted, clocks: &mut Clocks) -> Option<usize> {
         let known = self.places.get(number).copied().flatten();
-        let place = known.unwrap_or_else(|| self.place_of(series, clocks, now_s));
+        let place = known.unwrap_or_else(|| self.place_of(series, clocks));
         if known.is_none() && !matches!(place, Place::Folded(_)) {
             self.places.resize(self.places.len().max(number + 1), None);
             self.places[number] = Some(place);
@@ -209,7 +204,7 @@ impl Watch {
         place.group()
     }
 
-    fn place_of(&mut self, thing: &dyn Labelled, clocks: &mut Clocks, now_s: u64) -> Place {
+    fn place_of(&mut self, thing: &dyn Labelled, clocks: &mut Clocks) -> Place {
         if !self.rule.filters.matches_by(|name| thing.label(name)) {
             return Place::Outside;
         }
@@ -217,8 +212,8 @@ impl Watch {
         if let Some(group) = self.by_key.get(&key) {
             return Place::In(*group);
         }
-        if self.groups.len() >= MAX_GROUPS && self.swept_s != now_s {
-            self.make_room(now_s);
+        if self.groups.len() >= MAX_GROUPS && self.swept_s != clocks.now_s() {
+            self.make_room(clocks.now_s());
         }
         if self.groups.len() < MAX_GROUPS { Place::In(self.add(key, clocks)) } else { self.fold(key, clocks) }
     }
@@ -270,49 +265,13 @@ impl Watch {
         (is_own && is_allowed).then_some(key)
     }
 
-    /// As of when its groups are judged.
-    fn pace<'a>(&mut self, clocks: &'a Clocks, now_ms: u64) -> Pace<'a> {
+    /// Works out whether it looks at services that are new.
+    fn meet(&mut self, clocks: &Clocks) {
         let new = clocks.names().iter().skip(self.looks_at.len());
         self.looks_at.extend(new.map(|name| self.rule.filters.allow(SERVICE, name)));
-        let clock: fn(&Service) -> &Clock = match self.rule.signal.source {
-            Source::Http | Source::Db => |service| &service.traffic,
-            _ => |service| &service.hosts,
-        };
-        let looked_at = clocks.services().iter().zip(&self.looks_at).filter(|(_, looks)| **looks);
-        let all = looked_at.map(|(service, _)| clock(service));
-        let (newest_s, has_moved) = all.fold((0, false), |(newest_s, has_moved), clock| {
-            (clock.newest_s().max(newest_s), clock.has_moved() || has_moved)
-        });
-        let is_reading = self.rule.signal.source == Source::Reading;
-        let (services, earliest_s) = (clocks.services(), clocks.earliest_s(now_ms / 1000));
-        Pace { now_ms, clock, services, all: (newest_s, has_moved), earliest_s, is_reading }
     }
 }
 
 fn earlier(due_ms: Option<u64>, other_ms: u64) -> Option<u64> {
     Some(due_ms.map_or(other_ms, |due_ms| due_ms.min(other_ms)))
-}
-
-/// As of when the groups of a rule are judged.
-struct Pace<'a> {
-    now_ms: u64,
-    clock: fn(&Service) -> &Clock,
-    services: &'a [Service],
-    /// The newest second of all services that the rule looks at, and whether it moved.
-    all: (u64, bool),
-    /// The second with which windows end at the earliest.
-    earliest_s: u64,
-    is_reading: bool,
-}
-
-impl Pace<'_> {
-    /// As of when a group is judged that goes by this service, and whether there is something new about that.
-    fn of(&self, service: Option<usize>) -> (Moment, bool) {
-        if self.is_reading {
-            return (Moment::of_readings(self.now_ms), false);
-        }
-        let own = service.and_then(|number| self.services.get(number)).map(self.clock);
-        let (newest_s, has_moved) = own.map_or(self.all, |clock| (clock.newest_s(), clock.has_moved()));
-        (Moment::of_telemetry(self.now_ms, newest_s, self.earliest_s), has_moved)
-    }
 }
