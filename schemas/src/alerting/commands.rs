@@ -91,6 +91,9 @@ pub struct BacktestReport {
     pub firings: Vec<Firing>,
     /// How many more there were.
     pub more: u64,
+    /// Rules that were left out: what they look at is in no slice.
+    #[serde(default)]
+    pub left_out: Vec<String>,
 }
 
 /// One time that an alert fired.
@@ -231,6 +234,7 @@ impl Message for BacktestReport {
             to: Some(1_764_000_100),
             firings: vec![firing],
             more: 2,
+            left_out: vec!["KeelsonDeadLetters".into()],
         }
     }
 }

@@ -8,8 +8,9 @@ use keelson_kit::failure::Failure;
 use keelson_kit::follow::{FollowOptions, Start};
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::{Backtest, BacktestReport};
+use keelson_schemas::limits::MAX_AHEAD_MS;
 use keelson_schemas::slice::Slice;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::backtest;
 use crate::inputs::SLICES;
@@ -23,13 +24,15 @@ const SKEW: Duration = Duration::from_secs(300);
 pub struct BacktestHandler {
     ctx: Context,
     loaded: watch::Receiver<Arc<Loaded>>,
+    /// One at a time: each may take much memory, and a core.
+    turn: Semaphore,
 }
 
 impl BacktestHandler {
     /// A handler that knows the rules that run.
     #[must_use]
     pub fn new(ctx: &Context, loaded: watch::Receiver<Arc<Loaded>>) -> Self {
-        Self { ctx: ctx.clone(), loaded }
+        Self { ctx: ctx.clone(), loaded, turn: Semaphore::new(1) }
     }
 
     /// Whether a command can be obeyed.
@@ -43,7 +46,8 @@ impl BacktestHandler {
 
     /// From when on and up to when, in Unix milliseconds.
     fn time(&self, command: &Backtest) -> Result<(u64, u64), Failure> {
-        let until_ms = command.until_ms.unwrap_or_else(|| self.ctx.clock.now_ms());
+        let now_ms = self.ctx.clock.now_ms();
+        let until_ms = command.until_ms.unwrap_or(now_ms).min(now_ms + MAX_AHEAD_MS);
         let since_ms = command.since_ms.unwrap_or(0);
         if since_ms >= until_ms {
             return Err(Failure::reject("the end of the time to look at is not after its beginning"));
@@ -67,7 +71,9 @@ impl CommandHandler for BacktestHandler {
 
     async fn run(&self, command: Backtest, attempt: &Attempt) -> Result<BacktestReport, Failure> {
         let (since_ms, until_ms) = self.time(&command)?;
-        let rules = self.rules(command.rules)?;
+        let (rules, left_out) = self.rules(command.rules)?.over_telemetry();
+        let rules = Arc::new(rules);
+        let _turn = self.turn.acquire().await.map_err(Failure::retry)?;
         let start = start(since_ms, rules.longest_window() + SKEW);
         let last = self.ctx.bus.stream_info(SLICES).await?.last_sequence;
         let mut backtest = backtest::Backtest::new(rules, command.by, since_ms, until_ms);
@@ -81,7 +87,8 @@ impl CommandHandler for BacktestHandler {
             }
             attempt.progress(message.sequence, Some(last), "slices").await;
         }
-        Ok(backtest.finish())
+        let played = tokio::task::spawn_blocking(move || backtest.finish()).await;
+        Ok(BacktestReport { left_out, ..played.map_err(Failure::retry)? })
     }
 }
 

@@ -54,6 +54,15 @@ impl RuleSet {
         if errors.is_empty() { Ok(Self { rules }) } else { Err(errors) }
     }
 
+    /// The rules that look at telemetry, and the names of the others.
+    #[must_use]
+    pub fn over_telemetry(&self) -> (Self, Vec<String>) {
+        let is_over_telemetry = |rule: &&Arc<Rule>| rule.signal.source != crate::signal::Source::Reading;
+        let (kept, left): (Vec<_>, Vec<_>) = self.rules.iter().partition(is_over_telemetry);
+        let names = left.into_iter().map(|rule| rule.name.clone()).collect();
+        (Self { rules: kept.into_iter().cloned().collect() }, names)
+    }
+
     /// How far back the rule looks that looks furthest; zero without rules.
     #[must_use]
     pub fn longest_window(&self) -> Duration {

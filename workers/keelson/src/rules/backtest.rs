@@ -76,7 +76,11 @@ fn summary(report: &BacktestReport) -> String {
     };
     let shown =
         if report.more > 0 { format!("; {} of them are not shown", report.more) } else { String::new() };
-    format!("{fired}{shown} ({} samples in {} slices{time})", report.samples, report.slices)
+    let left_out = match report.left_out.as_slice() {
+        [] => String::new(),
+        names => format!("; left out, because no slice tells of what they look at: {}", names.join(", ")),
+    };
+    format!("{fired}{shown} ({} samples in {} slices{time}){left_out}", report.samples, report.slices)
 }
 
 #[cfg(test)]
@@ -90,7 +94,7 @@ mod tests {
         let report = BacktestReport::example();
         assert_eq!(
             summary(&report),
-            "alerts would have fired 3 times; 2 of them are not shown (10000 samples in 41 slices from 2025-11-24T15:43:20Z to 2025-11-24T16:01:40Z)"
+            "alerts would have fired 3 times; 2 of them are not shown (10000 samples in 41 slices from 2025-11-24T15:43:20Z to 2025-11-24T16:01:40Z); left out, because no slice tells of what they look at: KeelsonDeadLetters"
         );
         let once = BacktestReport { more: 0, ..report };
         assert!(summary(&once).starts_with("one alert would have fired ("));
