@@ -8,6 +8,7 @@ use keelson_kit::follow::{Follow, FollowError, FollowOptions, Start};
 use keelson_kit::incoming::Stored;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::{Labels, Reading, Signals};
+use keelson_schemas::limits::MAX_AHEAD_MS;
 use keelson_schemas::slice::Slice;
 use keelson_schemas::subject;
 use tracing::warn;
@@ -114,9 +115,13 @@ fn signals(message: &Stored) -> Vec<Reading> {
         warn!(subject = message.subject(), sequence = message.sequence, %error, "these are no signals and are passed over");
         Signals::default()
     });
-    let stamped =
-        |reading: Reading| if reading.ts == 0 { Reading { ts: message.time_ms, ..reading } } else { reading };
-    signals.readings.into_iter().map(stamped).collect()
+    signals.readings.into_iter().map(|reading| stamped(reading, message.time_ms)).collect()
+}
+
+/// A reading with the time at which it was stored, if it does not tell its own, or one so far ahead that it is none.
+fn stamped(reading: Reading, stored_ms: u64) -> Reading {
+    let is_told = (1..=stored_ms + MAX_AHEAD_MS).contains(&reading.ts);
+    if is_told { reading } else { Reading { ts: stored_ms, ..reading } }
 }
 
 fn dead_letter_reading(message: &Stored) -> Option<Reading> {
@@ -133,4 +138,23 @@ fn labels(stream: &str, consumer: &str) -> Labels {
     [("consumer", consumer), ("stream", stream)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_has_the_time_it_tells_unless_that_is_none() {
+        const STORED: u64 = 1_764_000_000_000;
+        for (told, expected) in [
+            (STORED - 1, STORED - 1),
+            (0, STORED),
+            (STORED + MAX_AHEAD_MS, STORED + MAX_AHEAD_MS),
+            (STORED + MAX_AHEAD_MS + 1, STORED),
+            (STORED * 1000, STORED),
+        ] {
+            assert_eq!(stamped(Reading { ts: told, ..Reading::default() }, STORED).ts, expected, "{told}");
+        }
+    }
 }

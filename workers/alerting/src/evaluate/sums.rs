@@ -7,6 +7,8 @@ use crate::signal::Measure;
 
 /// Billionths: what sums of durations (in seconds) and of readings are kept in.
 const BILLION: i128 = 1_000_000_000;
+/// No reading counts for more than this, so that no sum of them can overflow.
+const LARGEST: f64 = 1e18;
 
 /// What was counted of samples or readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,7 @@ impl Sums {
 
     /// One reading.
     pub fn of_reading(value: f64) -> Self {
+        let value = value.clamp(-LARGEST, LARGEST);
         Self { count: 1, marked: 0, timed: 1, sum: (value * BILLION as f64).round() as i128 }
     }
 
@@ -117,6 +120,9 @@ mod tests {
             sums.add(&Sums::of_reading(0.9));
             assert_eq!(sums.value(Measure::Mean, 60, false), Some(0.9), "{n}");
         }
+        let mut sums = Sums::default();
+        (0..1_000).for_each(|_| sums.add(&Sums::of_reading(f64::MAX)));
+        assert_eq!(sums.value(Measure::Mean, 60, false), Some(LARGEST));
         let many = 77_777_777_777;
         let sums = Sums { count: many, marked: 0, timed: many, sum: i128::from(many) * 2 * BILLION };
         assert_eq!(sums.value(Measure::Mean, 60, false), Some(2.0));

@@ -100,7 +100,7 @@ impl Watch {
         (second, value): (u64, f64),
         clocks: &mut Clocks,
     ) {
-        if second < self.begin_s(clocks) {
+        if second < self.begin_s(clocks) || !value.is_finite() {
             return;
         }
         if let Some(group) = self.place_of(thing, clocks).group() {

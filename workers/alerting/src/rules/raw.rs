@@ -35,7 +35,7 @@ pub struct RawRule {
     /// How long it fires on after the condition ceased. 0s
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_firing_for: Option<String>,
-    /// How many samples the window must hold before it begins to fire. 1
+    /// How many samples the window must hold before it begins to fire. 0
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_samples: Option<u64>,
     /// What becomes of it when nothing is known: `keep`, `alert`, `resolve`. keep
