@@ -1,6 +1,6 @@
 //! Evaluates rules over slices and readings. Pure: time is a parameter, and what is to change is said, not done.
 //!
-//! A rule is a [`watch::Watch`], which looks at one [`group::Group`] for every set of values of the labels in the rule's `by`. A slice touches the groups that it tells something
+//! A rule is a `Watch`, which looks at one `Group` for every set of values of the labels in the rule's `by`. A slice touches the groups that it tells something
 //! about, and adds to running sums; a window that moves on takes out of them what leaves it.
 
 mod clock;
