@@ -106,12 +106,14 @@ impl Kv {
     /// [`Kv::create`] with bytes.
     pub async fn create_bytes(&self, key: &str, value: impl Into<Bytes>) -> Result<u64, KvError> {
         let value = value.into();
-        let conflict = match self.write(key, value.clone(), Some(0), None).await {
+        let conflict = match self.write(key, self.outgoing(key, value.clone())?.expecting(0)).await {
             Err(conflict @ KvError::Conflict { .. }) => conflict,
             done => return done,
         };
         match self.last(key).await? {
-            Some(last) if is_deleted(&last) => self.write(key, value, Some(last.sequence), None).await,
+            Some(last) if is_deleted(&last) => {
+                self.write(key, self.outgoing(key, value)?.expecting(last.sequence)).await
+            }
             _ => Err(conflict),
         }
     }
@@ -128,7 +130,7 @@ impl Kv {
         value: impl Into<Bytes>,
         revision: u64,
     ) -> Result<u64, KvError> {
-        self.write(key, value.into(), Some(revision), None).await
+        self.write(key, self.outgoing(key, value)?.expecting(revision)).await
     }
 
     /// Writes a key whatever it is at.
@@ -138,12 +140,29 @@ impl Kv {
 
     /// [`Kv::put`] with bytes.
     pub async fn put_bytes(&self, key: &str, value: impl Into<Bytes>) -> Result<u64, KvError> {
-        self.write(key, value.into(), None, None).await
+        self.write(key, self.outgoing(key, value)?).await
+    }
+
+    /// Writes a key whatever it is at, only if the key `guard` is at `revision`. Whoever writes the guard last is so the one writer of all keys that it guards: what
+    /// others still try fails, also what has been on its way since before.
+    ///
+    /// # Errors
+    /// [`KvError::Conflict`] when the guard was written since.
+    pub async fn put_bytes_guarded(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+        guard: &str,
+        revision: u64,
+    ) -> Result<u64, KvError> {
+        self.write(key, self.outgoing(key, value)?.expecting_among(&self.subject(guard)?, revision)).await
     }
 
     /// Deletes a key, only if it is at `revision` when one is given.
     pub async fn delete(&self, key: &str, revision: Option<u64>) -> Result<(), KvError> {
-        self.write(key, Bytes::new(), revision, Some("DEL")).await.map(drop)
+        let mut outgoing = self.outgoing(key, Bytes::new())?.header(OPERATION, "DEL");
+        outgoing.expect_last_subject_sequence = revision;
+        self.write(key, outgoing).await.map(drop)
     }
 
     /// Every key that matches a filter (`a.*`, `>`), with its bytes, up to `limit` of them, in the order of their writing.
@@ -174,19 +193,7 @@ impl Kv {
         last.map_err(|error| unread(key, error))
     }
 
-    async fn write(
-        &self,
-        key: &str,
-        value: Bytes,
-        expected: Option<u64>,
-        operation: Option<&str>,
-    ) -> Result<u64, KvError> {
-        let message_type = format!("keelson.kv.{}", self.bucket);
-        let mut outgoing = Outgoing::new(self.subject(key)?, fresh_id(), &message_type, value);
-        outgoing.expect_last_subject_sequence = expected;
-        if let Some(operation) = operation {
-            outgoing = outgoing.header(OPERATION, operation);
-        }
+    async fn write(&self, key: &str, outgoing: Outgoing) -> Result<u64, KvError> {
         match self.bus.publish_within(&outgoing, self.within).await {
             Ok(Receipt { sequence, .. }) => Ok(sequence),
             Err(error @ (PublishError::WrongLastSequence { .. } | PublishError::Unavailable(_))) => {
@@ -194,6 +201,11 @@ impl Kv {
             }
             Err(error) => Err(KvError::Refused { key: key.to_owned(), reason: error.to_string() }),
         }
+    }
+
+    fn outgoing(&self, key: &str, value: impl Into<Bytes>) -> Result<Outgoing, KvError> {
+        let message_type = format!("keelson.kv.{}", self.bucket);
+        Ok(Outgoing::new(self.subject(key)?, fresh_id(), &message_type, value))
     }
 
     /// After a write that failed or went unanswered: success, if what is there is one's own write.

@@ -51,6 +51,23 @@ async fn what_is_deleted_is_gone_and_can_be_made_again() {
 }
 
 #[tokio::test]
+async fn who_wrote_the_guard_last_is_the_one_writer_of_what_it_guards() {
+    let (_server, bus) = prepared().await;
+    let kv = bus.kv(BUCKET);
+    let first = kv.create("guard", &1).await.unwrap();
+    kv.put_bytes_guarded("a", "one", "guard", first).await.unwrap();
+    kv.put_bytes_guarded("a", "two", "guard", first).await.unwrap();
+    let second = kv.update("guard", &2, first).await.unwrap();
+    for key in ["a", "new"] {
+        let late = kv.put_bytes_guarded(key, "late", "guard", first).await;
+        assert!(matches!(late, Err(KvError::Conflict { .. })), "{late:?}");
+    }
+    kv.put_bytes_guarded("b", "three", "guard", second).await.unwrap();
+    assert_eq!(&kv.get_bytes("a").await.unwrap().unwrap().value[..], b"two");
+    assert_eq!(kv.get_bytes("new").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_watch_shows_what_is_there_and_what_changes() {
     let (mut server, bus) = prepared().await;
     let kv = bus.kv(BUCKET);

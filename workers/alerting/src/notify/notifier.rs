@@ -109,12 +109,12 @@ impl<'a> Tenure<'a> {
         let config = loaded.borrow_and_update().notify.clone();
         let receivers = Receivers::of(&config)?;
         let Some(recovered) = recover(&job.ctx, &config, lease.epoch()).await? else { return Ok(None) };
-        let Recovered { dispatch, keeper, slots, inbox } = recovered;
+        let Recovered { dispatch, keeper, fence, slots, inbox } = recovered;
         job.desk.replace(Some(dispatch));
         let now = job.ctx.clock.now();
         Ok(Some(Self {
             silences: job.ctx.bus.kv(silences::BUCKET).watch(">"),
-            outbox: Outbox::new(&job.ctx, Courier::new(&job.ctx, lease, receivers), slots),
+            outbox: Outbox::new(&job.ctx, Courier::new(&job.ctx, lease, receivers), fence, slots),
             feeds: Feeds::begin(&job.ctx, lease, &config, &job.desk)?,
             job,
             lease,

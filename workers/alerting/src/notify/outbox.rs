@@ -1,6 +1,7 @@
 //! Writing groups, and handing on what is sealed in them: at most one write of a group at a time, and as much of everything else at once as is bearable.
 //!
-//! A notification goes out only when the record that holds it is written: so whoever comes after a crash delivers the same under the same key.
+//! A notification goes out only when the record that holds it is written: so whoever comes after a crash delivers the same under the same key. And only the notifier that raised the
+//! fence last can write: one that was replaced cannot bring back a group that was let go since, whose notifications would then be made again under other keys.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,6 +17,7 @@ use keelson_kit::publish::PublishError;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Signals;
 use keelson_schemas::codec;
+use serde::{Deserialize, Serialize};
 use tracing::{debug, error};
 
 use super::courier::{Courier, Parcel};
@@ -25,6 +27,10 @@ use super::keeper::Kept;
 
 /// The bucket that holds the groups.
 pub const BUCKET: &str = "alerts";
+/// The key that guards them: every notifier writes it before it reads them.
+const FENCE: &str = "fence";
+/// How often the fence is tried to be raised while another raises it.
+const FENCE_ATTEMPTS: usize = 16;
 /// How long after a write that the bus refused it is tried again.
 const WRITE_AGAIN_MS: u64 = 10_000;
 
@@ -34,9 +40,41 @@ pub fn key_of(id: &str) -> String {
     format!("group.{id}")
 }
 
+/// What the fence says.
+#[derive(Serialize, Deserialize)]
+struct Fence {
+    /// The epoch of the lease of who raised it.
+    epoch: u64,
+}
+
+/// Keeps everybody else from writing groups from now on, also what was on its way before; gives the fence's revision, or none when a notifier with a higher epoch has raised it.
+///
+/// # Errors
+/// The bus is away.
+pub async fn raise_fence(bus: &Bus, epoch: u64) -> Result<Option<u64>, KvError> {
+    let kv = bus.kv(BUCKET);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let found = kv.get::<Fence>(FENCE).await?;
+        if found.as_ref().is_some_and(|found| found.value.epoch > epoch) {
+            return Ok(None);
+        }
+        let raised = match found {
+            Some(found) => kv.update(FENCE, &Fence { epoch }, found.revision).await,
+            None => kv.create(FENCE, &Fence { epoch }).await,
+        };
+        match raised {
+            Err(KvError::Conflict { .. }) if attempts < FENCE_ATTEMPTS => {}
+            raised => return raised.map(Some),
+        }
+    }
+}
+
 /// What is under way, and how the groups are written.
 pub struct Outbox {
     bus: Bus,
+    fence: u64,
     clock: Clock,
     courier: Courier,
     slots: HashMap<GroupId, Slot>,
@@ -101,11 +139,12 @@ impl Slot {
 }
 
 impl Outbox {
-    /// With nothing under way.
+    /// With nothing under way, behind the fence at a revision.
     #[must_use]
-    pub fn new(ctx: &Context, courier: Courier, slots: Vec<(GroupId, Slot)>) -> Self {
+    pub fn new(ctx: &Context, courier: Courier, fence: u64, slots: Vec<(GroupId, Slot)>) -> Self {
         Self {
             bus: ctx.bus.clone(),
+            fence,
             clock: ctx.clock.clone(),
             courier,
             slots: slots.into_iter().collect(),
@@ -170,9 +209,9 @@ impl Outbox {
                 slot.is_writing = true;
                 self.under_way.push(remove(self.bus.clone(), id.clone(), revision).boxed());
             }
-            revision if may_write && slot.version < entry.version => {
+            _ if may_write && slot.version < entry.version => {
                 slot.is_writing = true;
-                self.under_way.push(write(self.bus.clone(), id.clone(), entry, revision));
+                self.under_way.push(write(self.bus.clone(), self.fence, id.clone(), entry));
             }
             _ => {}
         }
@@ -189,7 +228,7 @@ impl Outbox {
     /// Takes in that a group was written.
     ///
     /// # Errors
-    /// The record is not what was read, or nobody knows: read again.
+    /// Another has raised the fence, or nobody knows whether it is written: read again.
     pub fn written(&mut self, write: Write) -> Result<GroupId, KvError> {
         let Write { group, version, sealed, result } = write;
         let slot = self.slots.entry(group.clone()).or_default();
@@ -250,14 +289,13 @@ impl Outbox {
     }
 }
 
-fn write(bus: Bus, group: GroupId, entry: &Entry, revision: Option<u64>) -> BoxFuture<'static, Done> {
+fn write(bus: Bus, fence: u64, group: GroupId, entry: &Entry) -> BoxFuture<'static, Done> {
     let (version, sealed, value) = (entry.version, sealed(&entry.group), codec::encode(&entry.group));
     let writing = async move {
-        let (kv, key) = (bus.kv(BUCKET), key_of(&group.0));
-        let result = match (value, revision) {
-            (Err(error), _) => Err(KvError::Refused { key, reason: error.to_string() }),
-            (Ok(value), Some(revision)) => kv.update_bytes(&key, value, revision).await,
-            (Ok(value), None) => kv.create_bytes(&key, value).await,
+        let key = key_of(&group.0);
+        let result = match value {
+            Ok(value) => bus.kv(BUCKET).put_bytes_guarded(&key, value, FENCE, fence).await,
+            Err(error) => Err(KvError::Refused { key, reason: error.to_string() }),
         };
         Done::Written(Write { group, version, sealed, result })
     };

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use keelson_kit::bus::Bus;
 use keelson_kit::checkpoint::{Checkpoint, CheckpointError};
+use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Transition;
@@ -15,7 +16,7 @@ use super::config::NotifyConfig;
 use super::dispatch::Dispatch;
 use super::group::{Group, GroupId};
 use super::keeper::{CHECKPOINT, Keeper};
-use super::outbox::{BUCKET, Slot, key_of};
+use super::outbox::{BUCKET, Slot, key_of, raise_fence};
 use crate::history::{STREAM, subject_of};
 use crate::silences::Silences;
 
@@ -28,7 +29,9 @@ pub struct Recovered {
     pub dispatch: Dispatch,
     /// The checkpoint.
     pub keeper: Keeper,
-    /// How the groups are written.
+    /// The revision of the fence behind which they are written.
+    pub fence: u64,
+    /// How they are written.
     pub slots: Vec<(GroupId, Slot)>,
     /// What comes after.
     pub inbox: Follow,
@@ -47,6 +50,8 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
         }
         claimed => claimed?,
     };
+    let Some(fence) = raise_fence(bus, epoch).await? else { return Ok(None) };
+    fault::point("notify.fenced");
     let (stream, through) = begin(ctx, &checkpoint).await?;
     let alerts = Alerts::restored(known(&checkpoint).await?, through);
     let mut dispatch = Dispatch::new(config, stream, alerts, Silences::load(bus).await?)?;
@@ -67,7 +72,7 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
     }
     dispatch.place(ctx.clock.now_ms());
     info!(lease.epoch = epoch, through, groups = slots.len(), transitions = read, "notifies");
-    Ok(Some(Recovered { dispatch, keeper: Keeper::new(checkpoint, through), slots, inbox }))
+    Ok(Some(Recovered { dispatch, keeper: Keeper::new(checkpoint, through), fence, slots, inbox }))
 }
 
 /// The making of the stream and the sequence after which to go on. A stream that was made after the checkpoint begins at its beginning; one that lost its end

@@ -1,7 +1,7 @@
 //! Notifiers that crash, are replaced without knowing it, and fail to deliver, at any step; and a receiver that sees to it that every transition reached it
 //! once, in order.
 //!
-//! The bus is what is durable here: transitions, groups by compare-and-set, and a checkpoint that belongs to who claimed it last. What [`super::outbox`] and
+//! The bus is what is durable here: transitions, groups that only who raised the fence last can write, and a checkpoint that belongs to who claimed it last. What [`super::outbox`] and
 //! [`super::keeper`] promise is done by hand: a notification goes out only when the record that holds it is written, and a group is let go only when
 //! the checkpoint covers it.
 
@@ -43,6 +43,8 @@ enum Step {
     },
     Keep,
     LetGo(usize),
+    /// Everything works for a while.
+    Calm,
     Wait(u64),
     Silence(usize),
     EndSilences,
@@ -61,8 +63,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Settle),
         8 => any::<usize>().prop_map(Step::Write),
         8 => (any::<usize>(), any::<bool>(), any::<bool>()).prop_map(|(which, arrives, known)| Step::Post { which, arrives, known }),
-        2 => Just(Step::Keep),
-        2 => any::<usize>().prop_map(Step::LetGo),
+        3 => Just(Step::Keep),
+        4 => any::<usize>().prop_map(Step::LetGo),
+        4 => Just(Step::Calm),
         3 => prop_oneof![Just(10), Just(LONG_MS)].prop_map(Step::Wait),
         2 => Just(Step::Crash),
         1 => Just(Step::TakeOver),
@@ -164,11 +167,11 @@ impl Notifier {
             .collect()
     }
 
-    /// By compare-and-set; one that fails reads back, which ends it if it was replaced.
+    /// One that was replaced finds the fence raised.
     fn write(&mut self, bus: &mut Bus, which: usize) {
         let unwritten = self.unwritten();
         let Some(id) = unwritten.get(which % unwritten.len().max(1)) else { return };
-        if bus.groups.get(id).map(|(revision, _)| *revision) != self.revisions.get(id).copied() {
+        if bus.epoch > self.epoch {
             self.is_over = true;
             return;
         }
@@ -183,11 +186,17 @@ impl Notifier {
     /// The notifications that are sealed and known to be written.
     fn ready(&self) -> Vec<(GroupId, String, u64, Notify)> {
         let mut ready = Vec::new();
-        for ((id, lane), number) in &self.sealed {
-            let Some(entry) = self.dispatch.group(id) else { continue };
-            let sealed = entry.group.lanes[lane].sealed.as_ref();
-            if sealed.is_some_and(|sealed| sealed.number == *number) {
-                ready.push((id.clone(), lane.clone(), *number, entry.group.notification(id, lane).unwrap()));
+        for (id, entry) in self.dispatch.groups() {
+            for (lane, state) in &entry.group.lanes {
+                let Some(number) = state.sealed.as_ref().map(|sealed| sealed.number) else { continue };
+                if self.sealed.get(&(id.clone(), lane.clone())) == Some(&number) {
+                    ready.push((
+                        id.clone(),
+                        lane.clone(),
+                        number,
+                        entry.group.notification(id, lane).unwrap(),
+                    ));
+                }
             }
         }
         ready
@@ -256,6 +265,7 @@ impl World {
             Step::Wait(ms) => self.now_ms += ms,
             Step::Silence(which) => self.silence(*which),
             Step::EndSilences => self.end_silences(),
+            Step::Calm => self.calm(),
             Step::Crash => self.active = None,
             Step::TakeOver => self.zombie = self.active.take(),
             Step::Zombie(step) => {
@@ -326,21 +336,21 @@ impl World {
         }
     }
 
+    fn calm(&mut self) {
+        let post = Step::Post { which: 0, arrives: true, known: true };
+        let round = [Step::Take, Step::Settle, Step::Write(0), post, Step::Settle, Step::Write(0)];
+        for _ in 0..6 {
+            round.iter().for_each(|step| self.run(step));
+        }
+    }
+
     /// Everything works again, for as long as it takes.
     fn heal(&mut self) {
         self.zombie = None;
         self.end_silences();
-        for _ in 0..400 {
-            for step in [
-                Step::Take,
-                Step::Settle,
-                Step::Write(0),
-                Step::Write(0),
-                Step::Post { which: 0, arrives: true, known: true },
-                Step::Wait(LONG_MS),
-            ] {
-                self.run(&step);
-            }
+        for _ in 0..60 {
+            self.calm();
+            self.run(&Step::Wait(LONG_MS));
         }
     }
 
