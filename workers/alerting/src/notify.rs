@@ -12,6 +12,7 @@ pub mod dispatch;
 mod feed;
 pub mod group;
 pub mod inhibit;
+mod intake;
 mod keeper;
 pub mod lane;
 pub mod notifier;

@@ -74,6 +74,11 @@ impl Alerts {
         true
     }
 
+    /// Takes note that there is no transition at a sequence.
+    pub fn pass_over(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
     /// Drops what resolved long ago and need not be remembered for its flapping.
     pub fn forget(&mut self, now_ms: u64, flap: &Flap) {
         let kept_ms = SEEN_MS.max(flap.within.as_ms()).max(flap.steady.as_ms());

@@ -155,6 +155,11 @@ impl Dispatch {
         }
     }
 
+    /// Takes note that there is no transition at a sequence.
+    pub fn pass_over(&mut self, sequence: u64) {
+        self.alerts.pass_over(sequence);
+    }
+
     /// Takes in a change of a silence.
     pub fn silence(&mut self, change: &Change) {
         self.silences.changed(change);

@@ -6,15 +6,14 @@ use keelson_kit::checkpoint::{Checkpoint, CheckpointError};
 use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::role::Context;
-use keelson_schemas::alerting::Transition;
 use keelson_schemas::codec;
-use keelson_schemas::envelope::TRACEPARENT;
 use tracing::{error, info, warn};
 
 use super::alerts::{Alerts, Known};
 use super::config::NotifyConfig;
 use super::dispatch::Dispatch;
 use super::group::{Group, GroupId};
+use super::intake;
 use super::keeper::{CHECKPOINT, Keeper};
 use super::outbox::{BUCKET, Slot, key_of, raise_fence};
 use crate::history::{STREAM, subject_of};
@@ -59,15 +58,8 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
     let mut inbox = bus.follow(FollowOptions::new(STREAM, subject_of("*"), Start::After(through)));
     let mut read = 0_u64;
     while let Some(message) = inbox.next_if_any().await? {
-        // What cannot be read is told of when it comes as something new.
-        if let Ok(transition) = message.decode::<Transition>() {
-            dispatch.apply(
-                message.sequence,
-                &transition,
-                message.headers.get(TRACEPARENT),
-                ctx.clock.now_ms(),
-            );
-        }
+        let transition = intake::read(ctx, &message).await?;
+        intake::take(&mut dispatch, &message, transition.as_ref(), ctx.clock.now_ms());
         read += 1;
     }
     dispatch.place(ctx.clock.now_ms());

@@ -134,7 +134,8 @@ impl Place {
 
     /// Waits until no group is kept.
     pub async fn no_groups(&self) {
-        eventually(async || self.bus.kv("alerts").list(">", 9).await.unwrap().is_empty().then_some(())).await;
+        eventually(async || self.bus.kv("alerts").list("group.*", 9).await.unwrap().is_empty().then_some(()))
+            .await;
     }
 }
 
