@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use keelson_kit::bus::Bus;
-use keelson_kit::checkpoint::{Checkpoint, CheckpointError, Chunk, Snapshot};
+use keelson_kit::checkpoint::{Checkpoint, CheckpointError, Snapshot, pack, unpack};
 use keelson_kit::fault;
 use keelson_kit::journal::{Commit, Journal};
 use keelson_kit::publish::Outgoing;
@@ -20,8 +20,6 @@ use tracing::{info, warn};
 pub const STREAM: &str = "EVENTS";
 /// The checkpoint's name.
 const CHECKPOINT: &str = "alerting.evaluator";
-/// Alerts in one chunk of a checkpoint; with labels and annotations at their bounds they stay below its size.
-const ALERTS_PER_CHUNK: usize = 100;
 
 /// The subject of a kind of transition; `*` for all of them. Nothing else is published there.
 #[must_use]
@@ -157,14 +155,11 @@ impl History {
 
     fn snapshot(&self) -> Result<Snapshot, codec::EncodeError> {
         let alerts: Vec<&Alert> = self.alerts.values().collect();
-        let chunk = |alerts: &[&Alert]| Ok(Chunk::Bytes(codec::encode(&alerts)?.into()));
-        let chunks: Result<Vec<Chunk>, codec::EncodeError> =
-            alerts.chunks(ALERTS_PER_CHUNK).map(chunk).collect();
         Ok(Snapshot {
             sequence: self.journal.last(),
             stream_created_ms: self.made_ms,
             meta: codec::encode(&self.position)?.into(),
-            chunks: chunks?,
+            chunks: pack(&alerts)?,
         })
     }
 }
@@ -175,10 +170,7 @@ async fn restore(checkpoint: &Checkpoint) -> anyhow::Result<(BTreeMap<String, Al
         return Ok((BTreeMap::new(), Position::default()));
     }
     let position = codec::decode(Some(codec::MSGPACK), &head.meta)?;
-    let mut alerts = BTreeMap::new();
-    for chunk in checkpoint.load().await? {
-        let chunk: Vec<Alert> = codec::decode(Some(codec::MSGPACK), &chunk)?;
-        alerts.extend(chunk.into_iter().map(|alert| (alert.fingerprint.clone(), alert)));
-    }
+    let alerts = unpack::<Alert>(&checkpoint.load().await?)?.into_iter();
+    let alerts = alerts.map(|alert| (alert.fingerprint.clone(), alert)).collect();
     Ok((alerts, position))
 }

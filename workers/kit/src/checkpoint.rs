@@ -9,6 +9,7 @@
 //! still tries fails: it is fenced, and has to stop.
 
 mod head;
+mod pack;
 
 use std::collections::BTreeSet;
 
@@ -19,6 +20,7 @@ use tracing::debug;
 
 pub use self::head::Head;
 use self::head::{ChunkRef, hash_of};
+pub use self::pack::{pack, unpack};
 use crate::bus::{ApiError, Bus};
 use crate::fault;
 use crate::kv::{Entry, Kv, KvError};

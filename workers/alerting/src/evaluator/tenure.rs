@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use keelson_kit::follow::FollowError;
 use keelson_kit::journal::Commit;
 use keelson_kit::lease::{End, Lease};
-use keelson_schemas::alerting::Transition;
+use keelson_schemas::alerting::{Alert, Transition};
 use keelson_schemas::limits::MAX_AHEAD_MS;
 use keelson_schemas::slice::Slice;
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ const KEEP_EVERY: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 /// How much older than the rules' windows a slice may be that still matters: it may tell of what was ahead of its time, or lag behind a little.
 const SLACK_MS: u64 = MAX_AHEAD_MS + 120_000;
+/// The longest annotation, in bytes; what is longer is cut.
+const MAX_ANNOTATION_BYTES: usize = 4_096;
 /// A clock that is set back by more than this has told a wrong time before; what was evaluated then is evaluated again.
 const SET_BACK_MS: u64 = 5_000;
 
@@ -184,7 +186,7 @@ impl<'a> Tenure<'a> {
             at_ms: self.position.at_ms,
             epoch: self.lease.epoch(),
             slices_through: self.history.position().slices_through,
-            alert: change.alert,
+            alert: clipped(change.alert),
         };
         let span = info_span!("alert", otel.name = %format!("alert {}", transition.fact()), alert.name = transition.alert.labels.get("alertname"), alert.fingerprint = %transition.alert.fingerprint);
         loop {
@@ -228,4 +230,13 @@ impl<'a> Tenure<'a> {
         }
         End::Over
     }
+}
+
+/// An alert that fits everywhere: a transition is a message, and some hundred of them are a chunk of a checkpoint.
+fn clipped(mut alert: Alert) -> Alert {
+    for annotation in alert.annotations.values_mut() {
+        let end = annotation.floor_char_boundary(MAX_ANNOTATION_BYTES);
+        annotation.truncate(end);
+    }
+    alert
 }
