@@ -3,6 +3,7 @@
 
 use tokio::sync::Mutex;
 
+mod alerting;
 mod restarts;
 mod takeover;
 
