@@ -1,7 +1,9 @@
 //! A child process whose output is kept, and which never outlives the test that started it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,8 +29,9 @@ impl Process {
         die_with_parent(&mut command);
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        keep_lines(child.stdout.take().expect("piped"), log.clone());
-        keep_lines(child.stderr.take().expect("piped"), log.clone());
+        let file = format!("{name}-{}.log", child.id());
+        keep_lines(child.stdout.take().expect("piped"), log.clone(), &file);
+        keep_lines(child.stderr.take().expect("piped"), log.clone(), &file);
         Self { name: name.to_owned(), child, log }
     }
 
@@ -130,10 +133,18 @@ fn command_line(pid: i32) -> Vec<String> {
     line.split_terminator('\0').map(str::to_owned).collect()
 }
 
-fn keep_lines(pipe: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+/// Keeps what is written, in memory; and in a file as well where KEELSON_TEST_LOGS names a folder for them.
+fn keep_lines(pipe: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>, file: &str) {
+    let folder = std::env::var_os("KEELSON_TEST_LOGS").map(PathBuf::from);
+    let open = |folder: PathBuf| File::options().create(true).append(true).open(folder.join(file));
+    let mut file = folder.map(|folder| open(folder).expect("KEELSON_TEST_LOGS can be written"));
     thread::spawn(move || {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
-            log.lock().expect("log").push(String::from_utf8_lossy(&line).into_owned());
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if let Some(file) = &mut file {
+                writeln!(file, "{line}").expect("KEELSON_TEST_LOGS can be written");
+            }
+            log.lock().expect("log").push(line);
         }
     });
 }

@@ -184,8 +184,8 @@ impl Webhook {
     }
 
     /// Keys under which it was told one thing first and then another.
-    pub fn changed_keys(&self) -> BTreeSet<String> {
-        self.kept().changed.clone()
+    pub fn changed_keys(&self) -> Vec<String> {
+        self.kept().changed.iter().cloned().collect()
     }
 
     /// Waits until `find` finds what it looks for among all that arrived; fails the test with the list when it does not.

@@ -109,7 +109,7 @@ struct Course<P> {
 }
 
 impl Course<()> {
-    /// The receivers: one that at times refuses a notification or loses its answer, and one that refuses everything for good.
+    /// The receivers: one that at times refuses a notification or loses its answer, and one that answers everything with a refusal.
     async fn begin(seed: u64) -> Self {
         let (ops, strict) = (Webhook::start().await, Webhook::start().await);
         let mut rng = seed::rng(seed, 4_001);
@@ -118,7 +118,7 @@ impl Course<()> {
             10..15 => Manner::Refuse(503),
             _ => Manner::Take,
         });
-        strict.behave(Manner::Refuse(400));
+        strict.behave(Manner::Lose(400));
         Self { seed, began: Instant::now(), ops: Arc::new(ops), strict, patients: () }
     }
 
