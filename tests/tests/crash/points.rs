@@ -29,6 +29,7 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Alerting, "notify.dead-lettered"),
     (Passer::Alerting, "notify.delivered"),
     (Passer::Alerting, "notify.delivering"),
+    (Passer::Alerting, "notify.fenced"),
     (Passer::Alerting, "notify.positioned"),
     (Passer::Alerting, "notify.queued"),
     (Passer::Alerting, "notify.recorded"),
@@ -54,7 +55,7 @@ pub const ALL: &[(Passer, &str)] = &[
 
 /// Which pass of a point a process is to die at: a random one of the first three, or the first where there is only one.
 pub fn pass(point: &str, rng: &mut StdRng) -> u32 {
-    if point == "history.claimed" { 1 } else { rng.random_range(1..4) }
+    if ["history.claimed", "notify.fenced"].contains(&point) { 1 } else { rng.random_range(1..4) }
 }
 
 /// Those of the alerting worker, or all others.
