@@ -3,20 +3,21 @@
 //!
 //! A transition goes into every group that its alert belongs to, in the order of the stream and once, for a group knows through which sequence it has them.
 
+mod answers;
+mod places;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use keelson_kit::kv::Change;
-use keelson_kit::publish::fresh_id;
-use keelson_schemas::alerting::{self, Alert, AlertState, AlertView, Labels, Transition};
+use keelson_schemas::alerting::{Alert, AlertState, Transition};
 use tracing::warn;
 
-use super::alerts::{Alerts, Known};
+use super::alerts::Alerts;
 use super::config::{Flap, NotifyConfig};
 use super::group::{Group, GroupId};
 use super::inhibit::Inhibitor;
 use super::lane::{Lane, Pumped, Surroundings};
-use super::route::{Policy, Routes};
+use super::route::Routes;
 use crate::silences::{Outdated, Silences};
 
 /// How often groups are looked at that hold something back: a silence ends, or an alert is steady, without a message that says so.
@@ -117,22 +118,6 @@ impl Dispatch {
         self.insert(id, group, false);
     }
 
-    /// Looks for a place for all that fires, when everything that was stored is taken in: the routes may be others than before.
-    pub fn place(&mut self, now_ms: u64) {
-        let firing: Vec<Alert> = self.alerts.firing().cloned().collect();
-        for alert in &firing {
-            for id in self.destinations(alert) {
-                let Some(entry) = self.groups.get_mut(&id) else { continue };
-                if !entry.group.members.contains_key(&alert.fingerprint) {
-                    // It has everything that was stored now, and must not take it again.
-                    entry.group.has(self.stream, self.alerts.sequence());
-                    self.take(&id, alert, None, now_ms);
-                }
-            }
-        }
-        self.touched.extend(self.groups.keys().cloned());
-    }
-
     /// Takes in the transition at a sequence, and the trace that led to it. Only [`Dispatch::settle`] decides what follows from it.
     pub fn apply(&mut self, sequence: u64, transition: &Transition, trace: Option<&str>, now_ms: u64) {
         if !self.alerts.apply(sequence, transition, &self.flap) {
@@ -140,13 +125,15 @@ impl Dispatch {
         }
         let alert = &transition.alert;
         self.inhibitor.observe(alert);
-        let mut groups = self.groups_of.get(&alert.fingerprint).cloned().unwrap_or_default();
-        match alert.state {
-            AlertState::Firing => groups.extend(self.destinations(alert)),
-            // What it may have inhibited is free now.
-            AlertState::Resolved => self.review(),
+        let groups: BTreeSet<GroupId> = match alert.state {
+            AlertState::Firing => self.destinations(alert).into_iter().collect(),
+            AlertState::Resolved => {
+                // What it may have inhibited is free now.
+                self.review();
+                self.groups_of.get(&alert.fingerprint).cloned().unwrap_or_default()
+            }
             AlertState::Pending | AlertState::Inactive => return,
-        }
+        };
         for id in groups {
             let stream = self.stream;
             if self.groups.get_mut(&id).is_some_and(|entry| !entry.group.has(stream, sequence)) {
@@ -241,102 +228,6 @@ impl Dispatch {
     pub fn forget(&mut self, now_ms: u64) -> Vec<Outdated> {
         self.alerts.forget(now_ms, &self.flap);
         self.silences.outdated(now_ms).collect()
-    }
-
-    /// The answer to `keelson.qry.alerting.alerts`.
-    #[must_use]
-    pub fn views(&self, now_ms: u64) -> alerting::Alerts {
-        let alerts: Vec<AlertView> = self.alerts.seen(now_ms).map(|known| self.view(known, now_ms)).collect();
-        alerting::Alerts { as_of_ms: now_ms, alerts }
-    }
-
-    /// The answer to `keelson.qry.alerting.groups`.
-    #[must_use]
-    pub fn group_views(&self) -> alerting::Groups {
-        let groups = self.groups.values().filter(|entry| !entry.group.is_idle());
-        let view = |entry: &Entry| alerting::Group {
-            receiver: entry.group.receiver.clone(),
-            labels: entry.group.labels.clone(),
-            fingerprints: entry.group.members.keys().cloned().collect(),
-            deliveries: entry.group.deliveries(),
-        };
-        alerting::Groups { groups: groups.map(view).collect() }
-    }
-
-    /// The alerts that are routed to a receiver, and fire or resolved of late.
-    pub fn routed_to<'a>(&'a self, receiver: &'a str, now_ms: u64) -> impl Iterator<Item = &'a Alert> {
-        let seen = self.alerts.seen(now_ms).map(|known| &known.alert);
-        seen.filter(|alert| matches!(alert.state, AlertState::Firing | AlertState::Resolved))
-            .filter(move |alert| self.receivers(&alert.labels).contains(receiver))
-    }
-
-    fn view(&self, known: &Known, now_ms: u64) -> AlertView {
-        let labels = &known.alert.labels;
-        AlertView {
-            alert: known.alert.clone(),
-            updated_at_ms: known.at_ms,
-            receivers: self.receivers(labels).into_iter().map(str::to_owned).collect(),
-            silenced_by: self.silences.silencing(labels, now_ms).cloned().collect(),
-            inhibited_by: self.inhibitor.inhibiting(labels).into_iter().collect(),
-            flapping: self.alerts.flaps(&known.alert.fingerprint, now_ms, &self.flap),
-        }
-    }
-
-    fn receivers(&self, labels: &Labels) -> BTreeSet<&str> {
-        self.routes
-            .matching(labels)
-            .into_iter()
-            .flat_map(|policy| policy.receivers.iter().map(String::as_str))
-            .collect()
-    }
-
-    /// The groups that an alert that fires belongs to by the routes; made, where they are not there yet.
-    fn destinations(&mut self, alert: &Alert) -> Vec<GroupId> {
-        let policies: Vec<Arc<Policy>> = self.routes.matching(&alert.labels).into_iter().cloned().collect();
-        let mut found = Vec::new();
-        for policy in policies {
-            for receiver in policy
-                .receivers
-                .iter()
-                .filter(|name| self.ways.contains_key(*name))
-                .cloned()
-                .collect::<Vec<_>>()
-            {
-                found.push(self.destination(&policy, &receiver, alert));
-            }
-        }
-        found
-    }
-
-    fn destination(&mut self, policy: &Policy, receiver: &str, alert: &Alert) -> GroupId {
-        let labels = policy.group_labels(&alert.labels);
-        let key = policy.group_key(&labels);
-        let (id, part) = self.part(receiver, &key, &alert.fingerprint);
-        if !self.groups.contains_key(&id) {
-            let mut group = Group::new(receiver, key, part, labels, policy.timing, fresh_id());
-            let integrations = self.ways.get(receiver).map_or(&[][..], |ways| &ways.integrations);
-            group.lanes = integrations.iter().map(|name| ((*name).to_owned(), Lane::default())).collect();
-            self.insert(id.clone(), group, true);
-        }
-        if let Some(entry) = self.groups.get_mut(&id) {
-            entry.routed = true;
-            entry.group.timing = policy.timing;
-        }
-        id
-    }
-
-    /// The part of a group that has an alert, else the first that has room.
-    fn part(&self, receiver: &str, key: &str, fingerprint: &str) -> (GroupId, u32) {
-        let of_alert = self.groups_of.get(fingerprint).into_iter().flatten();
-        let parts = of_alert.filter_map(|id| Some((id, self.groups.get(id)?.group.part)));
-        if let Some((id, part)) =
-            parts.into_iter().find(|(id, part)| **id == GroupId::of(receiver, key, *part))
-        {
-            return (id.clone(), part);
-        }
-        let has_room = |id: &GroupId| self.groups.get(id).is_none_or(|entry| !entry.group.is_full());
-        let mut parts = (0..u32::MAX).map(|part| (GroupId::of(receiver, key, part), part));
-        parts.find(|(id, _)| has_room(id)).unwrap_or_else(|| (GroupId::of(receiver, key, u32::MAX), u32::MAX))
     }
 
     fn insert(&mut self, id: GroupId, group: Group, routed: bool) {

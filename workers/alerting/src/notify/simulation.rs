@@ -26,6 +26,16 @@ const ALERTS: [&str; 4] = [
 /// More than a group waits before it tells of more.
 const LONG_MS: u64 = 60_000;
 
+/// Two ways of telling people.
+const ROUTES: [&str; 2] = [
+    "receiver = \"ops\"\n[[routes]]\nmatchers = ['severity=\"info\"']\nreceiver = \"quiet\"\ngroup_wait = \"30s\"\n",
+    "receiver = \"quiet\"\ngroup_by = [\"alertname\"]\n[[routes]]\nmatchers = ['service_name=\"web\"']\nreceiver = \"ops\"\ncontinue = true\n",
+];
+
+fn config(routes: &str) -> NotifyConfig {
+    NotifyConfig::for_tests(&["ops", "quiet"], toml::from_str::<Route>(routes).unwrap())
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// An alert fires, or resolves if it fires.
@@ -48,6 +58,8 @@ enum Step {
     Wait(u64),
     Silence(usize),
     EndSilences,
+    /// There are other routes from now on.
+    Reroute,
     /// The process dies, and another reads back what is durable.
     Crash,
     /// Another takes over, while this one goes on for a step now and then.
@@ -79,6 +91,10 @@ fn step_with_silences() -> impl Strategy<Value = Step> {
     prop_oneof![10 => step(), 1 => (0..ALERTS.len()).prop_map(Step::Silence), 1 => Just(Step::EndSilences)]
 }
 
+fn step_with_other_routes() -> impl Strategy<Value = Step> {
+    prop_oneof![12 => step(), 1 => Just(Step::Reroute)]
+}
+
 /// What survives.
 #[derive(Default)]
 struct Bus {
@@ -106,6 +122,7 @@ struct Notifier {
 
 struct World {
     config: NotifyConfig,
+    routes: usize,
     bus: Bus,
     active: Option<Notifier>,
     zombie: Option<Notifier>,
@@ -237,15 +254,12 @@ impl Notifier {
 
 impl World {
     fn new() -> Self {
-        let route: Route = toml::from_str(
-            "receiver = \"ops\"\n[[routes]]\nmatchers = ['severity=\"info\"']\nreceiver = \"quiet\"\ngroup_wait = \"30s\"\n",
-        )
-        .unwrap();
-        let config = NotifyConfig::for_tests(&["ops", "quiet"], route);
+        let config = config(ROUTES[0]);
         let mut bus = Bus::default();
         let active = Notifier::recover(&config, &mut bus, 1);
         Self {
             config,
+            routes: 0,
             bus,
             active: Some(active),
             zombie: None,
@@ -267,6 +281,11 @@ impl World {
             Step::EndSilences => self.end_silences(),
             Step::Calm => self.calm(),
             Step::Crash => self.active = None,
+            Step::Reroute => {
+                self.routes = 1 - self.routes;
+                self.config = config(ROUTES[self.routes]);
+                self.active = None;
+            }
             Step::TakeOver => self.zombie = self.active.take(),
             Step::Zombie(step) => {
                 if let Some(mut zombie) = self.zombie.take() {
@@ -354,10 +373,10 @@ impl World {
         }
     }
 
-    /// What each alert's changes were, as they reached a receiver that passes over a key it has seen: state and time, each once.
-    fn heard(&self) -> BTreeMap<String, Vec<(AlertState, Option<u64>)>> {
+    /// The changes of each alert in each group of a receiver, as they reached one that passes over a key it has seen: state and time, each once.
+    fn heard(&self) -> BTreeMap<(String, String), Vec<Moment>> {
         let mut seen: BTreeMap<&str, &Notify> = BTreeMap::new();
-        let mut heard: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        let mut heard: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for notify in &self.arrived {
             if let Some(former) = seen.insert(&notify.key, notify) {
                 assert_eq!(former, notify, "two notifications under one key");
@@ -367,7 +386,8 @@ impl World {
             let mut alerts = BTreeSet::new();
             for alert in &notify.alerts {
                 assert!(alerts.insert(&alert.fingerprint), "an alert is in a notification twice");
-                let of_this = heard.entry(alert.fingerprint.clone()).or_default();
+                let place = format!("{} {}", notify.receiver, notify.group_key);
+                let of_this = heard.entry((alert.fingerprint.clone(), place)).or_default();
                 if of_this.last() != Some(&moment(alert)) {
                     assert!(!of_this.contains(&moment(alert)), "it went back in time: {notify:?}");
                     of_this.push(moment(alert));
@@ -380,8 +400,32 @@ impl World {
     }
 }
 
-fn moment(alert: &Alert) -> (AlertState, Option<u64>) {
+impl World {
+    /// How each alert stands in the end.
+    fn standing(&self) -> BTreeMap<String, Moment> {
+        let transitions = self.bus.transitions.iter().map(|transition| &transition.alert);
+        transitions.map(|alert| (alert.fingerprint.clone(), moment(alert))).collect()
+    }
+
+    /// What was heard last of an alert, in each of its groups.
+    fn heard_last(&self, fingerprint: &str) -> Vec<AlertState> {
+        let heard = self.heard().into_iter().filter(|((of, _), _)| of == fingerprint);
+        heard.filter_map(|(_, heard)| Some(heard.last()?.0)).collect()
+    }
+}
+
+/// A state, and since when.
+type Moment = (AlertState, Option<u64>);
+
+fn moment(alert: &Alert) -> Moment {
     (alert.state, if alert.state == AlertState::Firing { alert.starts_at_ms } else { alert.ends_at_ms })
+}
+
+fn after(steps: &[Step]) -> World {
+    let mut world = World::new();
+    steps.iter().for_each(|step| world.run(step));
+    world.heal();
+    world
 }
 
 proptest! {
@@ -389,32 +433,35 @@ proptest! {
 
     #[test]
     fn every_transition_is_in_exactly_one_first_notification(steps in prop::collection::vec(step(), 1..150)) {
-        let mut world = World::new();
-        steps.iter().for_each(|step| world.run(step));
-        world.heal();
-        let mut expected: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        let world = after(&steps);
+        let mut expected: BTreeMap<String, Vec<Moment>> = BTreeMap::new();
         for transition in &world.bus.transitions {
             expected.entry(transition.alert.fingerprint.clone()).or_default().push(moment(&transition.alert));
         }
-        prop_assert_eq!(world.heard(), expected);
+        let heard = world.heard().into_iter().map(|((fingerprint, _), heard)| (fingerprint, heard));
+        prop_assert_eq!(heard.collect::<BTreeMap<_, _>>(), expected);
     }
 
     #[test]
     fn under_silences_what_was_opened_is_closed_and_what_fires_in_the_end_is_told(steps in prop::collection::vec(step_with_silences(), 1..150)) {
-        let mut world = World::new();
-        steps.iter().for_each(|step| world.run(step));
-        world.heal();
-        let heard = world.heard();
-        let mut last: BTreeMap<&str, &Transition> = BTreeMap::new();
-        for transition in &world.bus.transitions {
-            last.insert(&transition.alert.fingerprint, transition);
+        let world = after(&steps);
+        for (fingerprint, stands) in world.standing() {
+            let last = world.heard_last(&fingerprint);
+            let never_opened = last.is_empty() && stands.0 == AlertState::Resolved;
+            prop_assert!(never_opened || last == [stands.0], "{:?} was heard last, and {:?} is true", last, stands);
         }
-        for (fingerprint, transition) in last {
-            let heard = heard.get(fingerprint).and_then(|heard| heard.last());
-            let stands = moment(&transition.alert);
-            let never_opened = heard.is_none() && stands.0 == AlertState::Resolved;
-            let closed = heard.is_some_and(|heard| heard.0 == stands.0);
-            prop_assert!(never_opened || closed, "{:?} was heard last, and {:?} is true", heard, stands);
+    }
+
+    #[test]
+    fn under_other_routes_what_was_opened_is_closed_by_who_opened_it(steps in prop::collection::vec(step_with_other_routes(), 1..150)) {
+        let world = after(&steps);
+        for (fingerprint, stands) in world.standing() {
+            let last = world.heard_last(&fingerprint);
+            let is_right = match stands.0 {
+                AlertState::Resolved => !last.contains(&AlertState::Firing),
+                _ => last.contains(&AlertState::Firing),
+            };
+            prop_assert!(is_right, "{:?} was heard last, and {:?} is true", last, stands);
         }
     }
 }
