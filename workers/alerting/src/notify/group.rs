@@ -106,6 +106,13 @@ impl Group {
         self.lanes.values_mut().for_each(|lane| lane.push(self.last_change, now_ms));
     }
 
+    /// Whether an alert fires, as far as it was taken up here.
+    #[must_use]
+    pub fn fires(&self, fingerprint: &str) -> bool {
+        let change = self.members.get(fingerprint).and_then(|change| self.changes.get(change));
+        change.is_some_and(|alert| alert.state == AlertState::Firing)
+    }
+
     /// Whether it takes no more members.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -112,3 +112,82 @@ async fn beginning(mut response: Response) -> String {
 fn said(error: reqwest::Error) -> String {
     format!("{:#}", anyhow::Error::from(error.without_url()))
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::response::{IntoResponse, Redirect};
+    use axum::routing::post;
+    use serde_json::json;
+
+    use super::*;
+
+    async fn server() -> String {
+        let router = Router::new()
+            .route(
+                "/fine",
+                post(async |headers: HeaderMap| {
+                    let has = |name: &str, value: &str| headers.get(name).is_some_and(|found| found == value);
+                    let status = if has("idempotency-key", "k") && has("authorization", "Bearer t") {
+                        200
+                    } else {
+                        400
+                    };
+                    StatusCode::from_u16(status).unwrap()
+                }),
+            )
+            .route(
+                "/busy",
+                post(async || (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "7")], "slow\n down")),
+            )
+            .route("/patient", post(async || (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "999999")])))
+            .route("/broken", post(async || (StatusCode::BAD_GATEWAY, "x".repeat(100_000))))
+            .route("/timeout", post(async || StatusCode::REQUEST_TIMEOUT))
+            .route("/gone", post(async || (StatusCode::GONE, "channel_is_archived")))
+            .route("/moved", post(async || Redirect::temporary("/fine").into_response()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    async fn posted(url: String) -> Result<(), Failure> {
+        let (url, token) = (url.into(), "t".to_owned().into());
+        Http::new()
+            .unwrap()
+            .post(Post { url: &url, token: Some(&token), key: Some("k"), body: &json!({}) })
+            .await
+    }
+
+    #[tokio::test]
+    async fn an_answer_says_whether_trying_again_makes_sense() {
+        let server = server().await;
+        assert_eq!(posted(format!("{server}/fine")).await, Ok(()));
+        for (path, after, says) in [
+            ("busy", Some(7), "429 Too Many Requests: slow down"),
+            ("patient", Some(900), "503 Service Unavailable"),
+            ("broken", None, "502 Bad Gateway: xxx"),
+            ("timeout", None, "408 Request Timeout"),
+        ] {
+            let Err(Failure::Retry { after: found, reason }) = posted(format!("{server}/{path}")).await
+            else {
+                panic!("{path}");
+            };
+            assert_eq!(found, after.map(Duration::from_secs), "{path}");
+            assert!(reason.contains(says) && reason.len() < 600, "{reason}");
+        }
+        for (path, says) in [("gone", "410 Gone: channel_is_archived"), ("moved", "307"), ("nowhere", "404")]
+        {
+            let failure = posted(format!("{server}/{path}")).await.unwrap_err();
+            assert!(matches!(&failure, Failure::Reject { reason } if reason.contains(says)), "{failure}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_reached_may_come_back_and_its_address_stays_secret() {
+        let failure = posted("http://127.0.0.1:1/hunter2?key=hunter2".to_owned()).await.unwrap_err();
+        assert!(matches!(failure, Failure::Retry { .. }));
+        assert!(!failure.to_string().contains("hunter2"), "{failure}");
+    }
+}

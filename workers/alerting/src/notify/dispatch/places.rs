@@ -17,7 +17,7 @@ impl Dispatch {
         for alert in &firing {
             for id in self.destinations(alert) {
                 let Some(entry) = self.groups.get_mut(&id) else { continue };
-                if !entry.group.members.contains_key(&alert.fingerprint) {
+                if !entry.group.fires(&alert.fingerprint) {
                     // It has everything that was stored now, and must not take it again.
                     entry.group.has(self.stream, self.alerts.sequence());
                     self.take(&id, alert, None, now_ms);
