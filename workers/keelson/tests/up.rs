@@ -229,7 +229,7 @@ async fn what_is_wrong_is_listed_silenced_and_looked_for_in_the_past() {
         alerts = says(&up, path, &["alerts", "list", "--state", "firing"], 0);
         alerts.contains("HighErrorRate{service_name=\"web\"")
     });
-    assert!(says(&up, path, &["rules", "list"], 0).contains("firing"));
+    until("its rule says so", || says(&up, path, &["rules", "list"], 0).contains("firing"));
 
     let id = says(&up, path, &["silences", "add", "service_name=web", "--comment", "a disk"], 0);
     until("it is silenced", || says(&up, path, &["alerts"], 0).contains("silenced"));

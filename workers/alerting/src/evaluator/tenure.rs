@@ -138,8 +138,7 @@ impl<'a> Tenure<'a> {
         if let Some(end) = self.evaluate_now().await? {
             return Ok(Some(end));
         }
-        let (rules, evaluated_at_ms) = (self.evaluator.status(), self.position.at_ms);
-        self.job.board.tell(Standing { rules, evaluated_at_ms });
+        self.tell();
         let now = self.job.ctx.clock.now();
         if now < self.keep_at {
             return Ok(None);
@@ -170,13 +169,24 @@ impl<'a> Tenure<'a> {
     /// Evaluates the rules as of a time, and commits what changes. A clock that is set back a little does not move time back.
     pub async fn evaluate(&mut self, at_ms: u64) -> anyhow::Result<Option<End>> {
         self.position.at_ms = self.position.at_ms.max(at_ms);
-        for change in self.evaluator.evaluate(self.position.at_ms) {
+        let changes = self.evaluator.evaluate(self.position.at_ms);
+        let has_changed = !changes.is_empty();
+        for change in changes {
             if let Some(end) = self.commit(change).await? {
                 return Ok(Some(end));
             }
         }
         self.history.evaluated(self.position);
+        if has_changed {
+            self.tell();
+        }
         Ok(None)
+    }
+
+    /// Who asks for the rules is told of a change as soon as it is true.
+    fn tell(&self) {
+        let (rules, evaluated_at_ms) = (self.evaluator.status(), self.position.at_ms);
+        self.job.board.tell(Standing { rules, evaluated_at_ms });
     }
 
     /// Makes one change true. Nothing else is decided before it is known whether it stands.
