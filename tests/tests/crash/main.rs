@@ -1,4 +1,5 @@
-//! Crashes: processes are killed and stopped at random and at named moments while telemetry flows in through HTTP, and afterwards every count is exact.
+//! Crashes: processes are killed and stopped at random and at named moments. While telemetry flows in through HTTP, every count is exact afterwards; while
+//! services go bad and well again, somebody was told of each time exactly once.
 //!
 //! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -59,7 +60,7 @@ async fn each_transition_is_told_once_after_a_crash_at_every_fault_point() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes half an hour: make crash"]
+#[ignore = "takes a quarter of an hour: make crash"]
 async fn each_transition_is_told_once_after_hundreds_of_crashes() {
     let seed = seed::seed();
     let rounds = rounds(LONG_ALERTING);
