@@ -21,6 +21,7 @@ mod recover;
 pub mod route;
 #[cfg(test)]
 mod simulation;
+pub mod size;
 mod span;
 #[cfg(test)]
 mod testing;

@@ -6,11 +6,14 @@ use keelson_schemas::alerting::{Alert, AlertState, Transition};
 use serde::{Deserialize, Serialize};
 
 use super::config::Flap;
+use super::size;
 
 /// How long an alert that resolved can still be seen.
 pub const SEEN_MS: u64 = 15 * 60 * 1000;
-/// Alerts in one piece of a checkpoint: with a kilobyte or two each it stays within the bound of a chunk.
-const A_CHUNK: usize = 128;
+/// About how large a piece of a checkpoint becomes, well below the bound of a chunk.
+const A_CHUNK_BYTES: usize = 256 * 1024;
+/// What a time takes in it.
+const A_TIME_BYTES: usize = 9;
 
 /// Every alert that is pending, fires, or resolved of late.
 #[derive(Clone, Debug, Default)]
@@ -43,11 +46,21 @@ impl Alerts {
     }
 
     /// The pieces of a checkpoint.
-    pub fn chunks(&self) -> impl Iterator<Item = Vec<&Known>> {
-        let mut known = self.known.values();
-        std::iter::from_fn(move || {
-            Some(known.by_ref().take(A_CHUNK).collect::<Vec<_>>()).filter(|chunk| !chunk.is_empty())
-        })
+    pub fn chunks(&self) -> Vec<Vec<&Known>> {
+        let mut chunks: Vec<Vec<&Known>> = Vec::new();
+        let mut room = 0;
+        for known in self.known.values() {
+            let bytes = size::bytes(&known.alert) + known.fired_at_ms.len() * A_TIME_BYTES;
+            match chunks.last_mut() {
+                Some(chunk) if bytes <= room => chunk.push(known),
+                _ => {
+                    chunks.push(vec![known]);
+                    room = A_CHUNK_BYTES;
+                }
+            }
+            room = room.saturating_sub(bytes);
+        }
+        chunks
     }
 
     /// The sequence of the last transition in it.
@@ -195,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_has_pieces_of_a_bounded_size_that_hold_all() {
+        let mut alerts = Alerts::default();
+        for sequence in 1..=2_000 {
+            let mut fired = transition(&format!("alertname=A instance={sequence}"), true, 1000);
+            fired.alert.annotations.insert("summary".into(), "x".repeat(500));
+            alerts.apply(sequence, &fired, &FLAP);
+        }
+        let chunks = alerts.chunks();
+        let sizes: Vec<usize> =
+            chunks.iter().map(|chunk| keelson_schemas::codec::encode(chunk).unwrap().len()).collect();
+        assert!(sizes.len() > 4 && sizes.iter().all(|size| *size < 512 * 1024), "{sizes:?}");
+        let known: Vec<Known> = chunks.into_iter().flatten().cloned().collect();
+        assert_eq!(Alerts::restored(known, 2_000).known, alerts.known);
+    }
+
+    #[test]
     fn what_resolved_is_seen_for_a_while_and_forgotten_in_the_end() {
         let mut alerts = Alerts::default();
         alerts.apply(1, &transition("alertname=A", true, 1000), &FLAP);
@@ -202,6 +231,6 @@ mod tests {
         assert_eq!(alerts.seen(2000 + SEEN_MS - 1).count(), 1);
         assert_eq!(alerts.seen(2000 + SEEN_MS).count(), 0);
         alerts.forget(2000 + SEEN_MS, &FLAP);
-        assert_eq!(alerts.chunks().count(), 0);
+        assert!(alerts.chunks().is_empty());
     }
 }

@@ -115,7 +115,9 @@ impl Dispatch {
         for integration in integrations {
             group.lanes.entry((*integration).to_owned()).or_default();
         }
-        self.insert(id, group, false);
+        let policy = self.leading_to(&id, &group);
+        group.timing = policy.as_ref().map_or(group.timing, |policy| policy.timing);
+        self.insert(id, group, policy.is_some());
     }
 
     /// Takes in the transition at a sequence, and the trace that led to it. Only [`Dispatch::settle`] decides what follows from it.
@@ -136,7 +138,7 @@ impl Dispatch {
         };
         for id in groups {
             let stream = self.stream;
-            if self.groups.get_mut(&id).is_some_and(|entry| !entry.group.has(stream, sequence)) {
+            if self.groups.get_mut(&id).is_some_and(|entry| entry.group.lacks(stream, sequence)) {
                 self.take(&id, alert, trace, now_ms);
             }
         }

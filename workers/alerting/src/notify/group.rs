@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lane::{Changes, Lane};
 use super::route::Timing;
+use super::size::bytes;
 
 /// A group with more alerts, or larger ones, takes no others: they make up a group of their own. With what each lane needs besides, its record stays
 /// below the bucket's 1 MiB.
@@ -16,8 +17,6 @@ const MOST_MEMBERS: usize = 250;
 const ROOM_BYTES: usize = 128 * 1024;
 /// A record that is larger lets go of changes that were overtaken while they waited.
 const SQUASH_BYTES: usize = 512 * 1024;
-/// An annotation is cut to this.
-const MOST_ANNOTATION_BYTES: usize = 2048;
 
 /// Names a group among all: its receiver, its key, and which part of it, if it does not fit into one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,13 +83,13 @@ impl Group {
         }
     }
 
-    /// Whether it has the transition at a sequence already; if not, it is taken to have it from now on.
-    pub fn has(&mut self, stream: u64, sequence: u64) -> bool {
-        if self.stream == stream && sequence <= self.through {
-            return true;
+    /// Whether it lacks the transition at a sequence; from now on it is taken to have it.
+    pub fn lacks(&mut self, stream: u64, sequence: u64) -> bool {
+        let lacks = self.stream != stream || self.through < sequence;
+        if lacks {
+            (self.stream, self.through) = (stream, sequence);
         }
-        (self.stream, self.through) = (stream, sequence);
-        false
+        lacks
     }
 
     /// Takes up an alert that changed. The end of one that is no member is no news.
@@ -100,7 +99,7 @@ impl Group {
             return;
         }
         self.last_change += 1;
-        self.changes.insert(self.last_change, clipped(alert));
+        self.changes.insert(self.last_change, alert.clone());
         self.traces.extend(trace.map(|trace| (self.last_change, trace.to_owned())));
         self.members.insert(alert.fingerprint.clone(), self.last_change);
         self.lanes.values_mut().for_each(|lane| lane.push(self.last_change, now_ms));
@@ -193,21 +192,4 @@ impl Group {
     fn bytes(&self) -> usize {
         self.changes.values().map(bytes).sum()
     }
-}
-
-fn bytes(alert: &Alert) -> usize {
-    let texts = alert.labels.iter().chain(&alert.annotations);
-    // The names of the fields, and the numbers.
-    200 + texts.map(|(name, value)| name.len() + value.len() + 6).sum::<usize>()
-}
-
-fn clipped(alert: &Alert) -> Alert {
-    let mut alert = alert.clone();
-    for value in alert.annotations.values_mut() {
-        if value.len() > MOST_ANNOTATION_BYTES {
-            value.truncate(value.floor_char_boundary(MOST_ANNOTATION_BYTES));
-            value.push('…');
-        }
-    }
-    alert
 }

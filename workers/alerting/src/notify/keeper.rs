@@ -61,7 +61,7 @@ impl Keeper {
             sequence: dispatch.alerts().sequence(),
             stream_created_ms: i64::try_from(dispatch.stream())?,
             meta: codec::encode(&())?.into(),
-            chunks: dispatch.alerts().chunks().map(chunk).collect::<Result<_, _>>()?,
+            chunks: dispatch.alerts().chunks().into_iter().map(chunk).collect::<Result<_, _>>()?,
         };
         self.waiting = Some((snapshot, unwritten));
         Ok(())

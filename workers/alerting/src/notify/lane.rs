@@ -264,7 +264,7 @@ impl Lane {
     /// Whether a change is worth telling; the receiver is taken to know of it from now on.
     fn tell(&mut self, change: u64, alert: &Alert, around: &Surroundings<'_>) -> bool {
         match alert.state {
-            AlertState::Firing if (around.suppressed)(alert) => false,
+            AlertState::Firing if !around.routed || (around.suppressed)(alert) => false,
             AlertState::Firing => {
                 self.told.insert(alert.fingerprint.clone(), change);
                 true

@@ -19,12 +19,27 @@ impl Dispatch {
                 let Some(entry) = self.groups.get_mut(&id) else { continue };
                 if !entry.group.fires(&alert.fingerprint) {
                     // It has everything that was stored now, and must not take it again.
-                    entry.group.has(self.stream, self.alerts.sequence());
+                    entry.group.lacks(self.stream, self.alerts.sequence());
                     self.take(&id, alert, None, now_ms);
                 }
             }
         }
         self.touched.extend(self.groups.keys().cloned());
+    }
+
+    /// What the route says that leads an alert of a group there; none when there is no such route any more.
+    pub(super) fn leading_to(&self, id: &GroupId, group: &Group) -> Option<Arc<Policy>> {
+        let members = group.members.values().filter_map(|change| group.changes.get(change));
+        members
+            .flat_map(|alert| {
+                self.routes.matching(&alert.labels).into_iter().map(move |policy| (policy, alert))
+            })
+            .find_map(|(policy, alert)| {
+                let key = policy.group_key(&policy.group_labels(&alert.labels));
+                let leads = policy.receivers.contains(&group.receiver)
+                    && *id == GroupId::of(&group.receiver, &key, group.part);
+                leads.then(|| policy.clone())
+            })
     }
 
     /// The groups that an alert that fires belongs to by the routes; made, where they are not there yet.
