@@ -16,7 +16,7 @@ up: tools ## Fetch what is missing, build, and start the whole local stack with 
 test: ## Everything, against real servers
 	@compose/tools/setup tests
 	$(CARGO) build --release --locked --workspace
-	$(CARGO) test --release --locked --workspace
+	$(CARGO) test --release --locked --workspace --no-fail-fast
 
 crash: ## The long crash test: hundreds of seeded rounds of kill -9
 	@compose/tools/setup tests
