@@ -11,6 +11,7 @@
 //! | what could not be processed | [`dead_letter`] |
 
 pub mod alerting;
+pub mod cdn;
 pub mod codec;
 pub mod dead_letter;
 pub mod envelope;
