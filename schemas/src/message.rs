@@ -74,7 +74,7 @@ pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::cdn::ContentChanged>(),
     MessageType::of::<crate::cdn::FindAssetUrl>(),
     MessageType::of::<crate::cdn::Purge>(),
-    MessageType::of::<crate::cdn::PurgeOutcome>(),
+    MessageType::of::<crate::cdn::PurgeOutcomes>(),
     MessageType::of::<crate::cdn::PurgeReport>(),
     MessageType::of::<crate::cdn::PurgeRequested>(),
     MessageType::of::<crate::cdn::Warm>(),

@@ -91,13 +91,34 @@ pub enum PurgeState {
 }
 
 impl PurgeState {
+    /// The fact that it is, as it stands in subjects.
+    pub const fn fact(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Accepted => "accepted",
+            Self::Completed => "completed",
+            Self::Verified => "verified",
+            Self::Stale => "stale",
+            Self::Unverifiable => "unverifiable",
+            Self::Failed => "failed",
+        }
+    }
+
     /// Whether nothing follows it.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Verified | Self::Stale | Self::Unverifiable | Self::Failed)
     }
 }
 
-/// `keelson.evt.cdn.<verified|unverifiable|stale|failed>`: what became of a purge at a provider.
+/// `keelson.evt.cdn.<verified|unverifiable|stale|failed>`: what became of purges that events caused, several at a time when there are many; and
+/// `keelson.evt.cdn.<verified|unverifiable|stale|failed>.<operation>` for one that a command caused. It may be said again after a crash.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PurgeOutcomes {
+    /// All of the state that the subject names, of one provider.
+    pub outcomes: Vec<PurgeOutcome>,
+}
+
+/// What became of a purge at a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeOutcome {
@@ -179,10 +200,16 @@ impl Message for PurgeRequested {
     }
 }
 
-impl Message for PurgeOutcome {
-    const TYPE: &'static str = "keelson.cdn.outcome.v1";
+impl Message for PurgeOutcomes {
+    const TYPE: &'static str = "keelson.cdn.outcomes.v1";
 
     fn example() -> Self {
+        Self { outcomes: vec![PurgeOutcome::example()] }
+    }
+}
+
+impl PurgeOutcome {
+    pub(super) fn example() -> Self {
         Self {
             purge: "9d2f7c1e5a7d3a9f6b2f4a1c0e8d1122".into(),
             operation: Some("0af7651916cd43dd8448eb211c80319c".into()),

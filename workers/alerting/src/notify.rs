@@ -22,6 +22,5 @@ pub mod route;
 #[cfg(test)]
 mod simulation;
 pub mod size;
-mod span;
 #[cfg(test)]
 mod testing;

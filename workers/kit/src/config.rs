@@ -7,6 +7,7 @@ mod core;
 mod secret;
 pub mod section;
 mod source;
+mod span;
 mod token;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use toml::{Table, Value};
 pub use self::core::{AuthConfig, CoreConfig, HttpConfig, LogConfig, LogFormat, NatsConfig, OtelConfig};
 pub use self::secret::{REDACTED, Secret};
 pub use self::source::ConfigSource;
+pub use self::span::Span;
 pub use self::token::{Scope, Token, TokenHash};
 use crate::role::AnyRole;
 

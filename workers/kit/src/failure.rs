@@ -26,6 +26,12 @@ pub enum Failure {
         /// Why not.
         reason: String,
     },
+    /// It was tried for as long as it makes sense: the message becomes a dead letter, and its operation has failed.
+    #[error("{reason}")]
+    GiveUp {
+        /// Why it was given up.
+        reason: String,
+    },
     /// Its effect, which must not happen twice, may or may not have happened: the message becomes a dead letter.
     #[error("it is not known whether it happened: {reason}")]
     Unknown {
@@ -48,6 +54,11 @@ impl Failure {
     /// Never.
     pub fn reject(reason: impl Display) -> Self {
         Self::Reject { reason: reason.to_string() }
+    }
+
+    /// Not any more.
+    pub fn give_up(reason: impl Display) -> Self {
+        Self::GiveUp { reason: reason.to_string() }
     }
 
     /// Perhaps it happened.

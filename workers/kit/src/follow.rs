@@ -41,6 +41,8 @@ pub struct FollowOptions {
     pub stream: String,
     /// A subject, perhaps with wildcards.
     pub filter: String,
+    /// Further subjects, none of which overlaps with another.
+    pub and: Vec<String>,
     /// Where to begin.
     pub start: Start,
     /// Messages asked for at once; up to half as many again lie in memory.
@@ -53,7 +55,14 @@ impl FollowOptions {
     /// Settings for throughput: at most 4096 messages or 9 MiB at once.
     pub fn new(stream: impl Into<String>, filter: impl Into<String>, start: Start) -> Self {
         let (stream, filter) = (stream.into(), filter.into());
-        Self { stream, filter, start, max_messages: 4096, max_bytes: 9 << 20 }
+        Self { stream, filter, and: Vec::new(), start, max_messages: 4096, max_bytes: 9 << 20 }
+    }
+
+    /// And this subject, in the one order of the stream.
+    #[must_use]
+    pub fn and(mut self, filter: impl Into<String>) -> Self {
+        self.and.push(filter.into());
+        self
     }
 }
 

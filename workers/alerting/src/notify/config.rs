@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use keelson_kit::config::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
-pub use super::span::Span;
+pub use keelson_kit::config::Span;
 use crate::matcher::Matchers;
 use crate::receivers;
 

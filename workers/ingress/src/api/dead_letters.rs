@@ -138,7 +138,7 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Retry { reason, .. } => Self::new(Kind::BusUnavailable, reason),
-            Failure::Reject { reason } | Failure::Unknown { reason } => {
+            Failure::Reject { reason } | Failure::GiveUp { reason } | Failure::Unknown { reason } => {
                 tracing::error!(error = reason, "the bus refused to be read");
                 Self::new(Kind::Internal, reason)
             }

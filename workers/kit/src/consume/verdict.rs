@@ -24,7 +24,7 @@ pub struct Burial {
 pub enum BurialKind {
     /// Its handler rejected it.
     Rejected,
-    /// It failed too often.
+    /// It failed too often, or its handler gave it up.
     Exhausted,
     /// Its worker crashed too often.
     Crashed,
@@ -56,6 +56,7 @@ pub(super) fn after(result: &Result<(), Failure>, attempts: Attempts, options: &
     match result {
         Ok(()) => Verdict::Done,
         Err(Failure::Reject { reason }) => bury(BurialKind::Rejected, reason),
+        Err(Failure::GiveUp { reason }) => bury(BurialKind::Exhausted, reason),
         Err(unknown @ Failure::Unknown { .. }) => bury(BurialKind::Unknown, &unknown.to_string()),
         Err(Failure::Retry { reason, .. }) if failed >= options.max_failures => {
             bury(BurialKind::Exhausted, &format!("given up after {failed} failures, the last: {reason}"))
@@ -110,6 +111,7 @@ mod tests {
             Some(BurialKind::Exhausted)
         );
         assert_eq!(kind(after(&Err(Failure::reject("x")), at(0), &options)), Some(BurialKind::Rejected));
+        assert_eq!(kind(after(&Err(Failure::give_up("x")), at(0), &options)), Some(BurialKind::Exhausted));
         assert_eq!(kind(after(&Err(Failure::unknown("x")), at(0), &options)), Some(BurialKind::Unknown));
     }
 

@@ -155,11 +155,16 @@ impl Subscription {
 }
 
 fn consumer(options: &FollowOptions, progress: Progress) -> pull::Config {
+    // The server takes one filter or a list of them, not both.
+    let all = std::iter::once(&options.filter).chain(&options.and).cloned().collect();
+    let (filter_subject, filter_subjects) =
+        if options.and.is_empty() { (options.filter.clone(), Vec::new()) } else { (String::new(), all) };
     pull::Config {
         name: Some(format!("follow-{}", fresh_id())),
         deliver_policy: deliver_policy(options.start, progress),
         ack_policy: AckPolicy::None,
-        filter_subject: options.filter.clone(),
+        filter_subject,
+        filter_subjects,
         replay_policy: ReplayPolicy::Instant,
         inactive_threshold: FORGET_AFTER,
         memory_storage: true,

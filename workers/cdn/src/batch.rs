@@ -1,0 +1,218 @@
+//! What waits to be sent, and how it is cut into calls.
+//!
+//! The same selector asked for twice is sent once, but only as long as it waits: a call that was cut stands for nobody who comes later, since
+//! the provider may have purged already when their content changed.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::limits::Limits;
+use crate::selector::{Kind, Selector};
+
+/// Which purge: the sequence of the message that caused it.
+pub type Key = u64;
+
+/// Kinds, each soft and hard, are never in one call.
+const LANES: usize = 8;
+
+/// A selector and all purges that wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What is purged.
+    pub selector: Selector,
+    /// For whom.
+    pub purges: Vec<Key>,
+}
+
+/// What goes to a provider in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Of what kind all of it is.
+    pub kind: Kind,
+    /// Whether all of it is purged softly.
+    pub soft: bool,
+    /// At least one.
+    pub items: Vec<Item>,
+    /// How often it was tried already.
+    pub tries: u32,
+}
+
+/// Selectors that wait, the oldest first.
+#[derive(Debug, Default)]
+pub struct Queue {
+    lanes: [Lane; LANES],
+    added: u64,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    order: VecDeque<(u64, Selector)>,
+    waiting: FxHashMap<Selector, Vec<Key>>,
+}
+
+impl Queue {
+    /// Adds a selector for a purge, or the purge to those that wait for it.
+    pub fn add(&mut self, selector: &Selector, soft: bool, purge: Key) {
+        self.added += 1;
+        let lane = &mut self.lanes[place(selector.kind(), soft)];
+        if let Some(purges) = lane.waiting.get_mut(selector) {
+            return purges.push(purge);
+        }
+        lane.waiting.insert(selector.clone(), vec![purge]);
+        lane.order.push_back((self.added, selector.clone()));
+    }
+
+    /// How many selectors wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.order.len()).sum()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The next call, from the lane whose first has waited longest, as large as the limits allow.
+    pub fn cut(&mut self, limits: &Limits) -> Option<Batch> {
+        let lanes = self.lanes.iter_mut().enumerate();
+        let waiting = lanes.filter_map(|(place, lane)| Some((lane.order.front()?.0, place, lane)));
+        let (_, place, lane) = waiting.min_by_key(|(added, ..)| *added)?;
+        let (kind, soft) = named(place);
+        let (most_items, most_bytes) =
+            limits.of(kind).map_or((1, usize::MAX), |limit| (limit.items, limit.bytes));
+        let (mut items, mut bytes) = (Vec::new(), 0_usize);
+        while let Some((_, selector)) = lane.order.front() {
+            bytes = bytes.saturating_add(selector.text().len() + 1);
+            if !items.is_empty() && (items.len() >= most_items || bytes > most_bytes) {
+                break;
+            }
+            let Some((_, selector)) = lane.order.pop_front() else { break };
+            let purges = lane.waiting.remove(&selector).unwrap_or_default();
+            items.push(Item { selector, purges });
+        }
+        Some(Batch { kind, soft, items, tries: 0 })
+    }
+}
+
+impl Batch {
+    /// Two calls in its place; None when it has only one selector.
+    #[must_use]
+    pub fn halves(mut self) -> Result<(Self, Self), Self> {
+        if self.items.len() < 2 {
+            return Err(self);
+        }
+        let second = self.items.split_off(self.items.len() / 2);
+        let second = Self { items: second, ..self.clone() };
+        Ok((self, second))
+    }
+}
+
+fn place(kind: Kind, soft: bool) -> usize {
+    let kind = match kind {
+        Kind::Url => 0,
+        Kind::Tag => 1,
+        Kind::Prefix => 2,
+        Kind::All => 3,
+    };
+    2 * kind + usize::from(soft)
+}
+
+fn named(place: usize) -> (Kind, bool) {
+    let kind = match place / 2 {
+        0 => Kind::Url,
+        1 => Kind::Tag,
+        2 => Kind::Prefix,
+        _ => Kind::All,
+    };
+    (kind, place % 2 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::{PerCall, VARNISH};
+
+    fn tag(name: usize) -> Selector {
+        Selector::Tag(format!("tag:{name}").into())
+    }
+
+    fn taking(items: usize, bytes: usize) -> Limits {
+        Limits { tag: Some(PerCall { items, bytes, soft: true }), ..VARNISH }
+    }
+
+    #[test]
+    fn lanes_have_names() {
+        for kind in [Kind::Url, Kind::Tag, Kind::Prefix, Kind::All] {
+            for soft in [false, true] {
+                assert_eq!(named(place(kind, soft)), (kind, soft));
+            }
+        }
+    }
+
+    #[test]
+    fn what_waits_is_sent_once_for_all_and_what_was_cut_is_not_added_to() {
+        let mut queue = Queue::default();
+        queue.add(&tag(1), false, 1);
+        queue.add(&tag(1), true, 2);
+        queue.add(&tag(1), false, 3);
+        let first = queue.cut(&VARNISH).unwrap();
+        queue.add(&tag(1), false, 4);
+        assert_eq!(first.items, [Item { selector: tag(1), purges: vec![1, 3] }]);
+        let (second, third) = (queue.cut(&VARNISH).unwrap(), queue.cut(&VARNISH).unwrap());
+        assert_eq!((second.soft, &second.items[0].purges[..]), (true, &[2][..]));
+        assert_eq!((third.soft, &third.items[0].purges[..]), (false, &[4][..]));
+        assert_eq!(queue.cut(&VARNISH), None);
+    }
+
+    #[test]
+    fn halves_have_all_of_it() {
+        let mut queue = Queue::default();
+        (0..5).for_each(|n| queue.add(&tag(n), false, n as u64));
+        let (first, second) = queue.cut(&VARNISH).unwrap().halves().unwrap();
+        assert_eq!((first.items.len(), second.items.len()), (2, 3));
+        let mut one = second;
+        while let Ok((_, rest)) = one.clone().halves() {
+            one = rest;
+        }
+        assert_eq!(one.items, [Item { selector: tag(4), purges: vec![4] }]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_purge_is_in_exactly_one_call_and_no_call_is_over_a_limit(
+            adds in proptest::collection::vec((0..40_usize, any::<bool>(), 0..20_u8), 1..200),
+            items in 1..7_usize,
+            bytes in 1..60_usize,
+        ) {
+            let limits = taking(items, bytes);
+            let mut queue = Queue::default();
+            let mut sent: Vec<(Selector, bool, Key)> = Vec::new();
+            let mut cut = |queue: &mut Queue| -> Result<(), TestCaseError> {
+                let Some(batch) = queue.cut(&limits) else { return Ok(()) };
+                let length: usize = batch.items.iter().map(|item| item.selector.text().len() + 1).sum();
+                prop_assert!(batch.items.len() <= items && (batch.items.len() == 1 || length <= bytes));
+                for item in batch.items {
+                    sent.extend(item.purges.iter().map(|purge| (item.selector.clone(), batch.soft, *purge)));
+                }
+                Ok(())
+            };
+            for (purge, (name, soft, cuts)) in adds.iter().enumerate() {
+                queue.add(&tag(*name), *soft, purge as u64);
+                if *cuts == 0 {
+                    cut(&mut queue)?;
+                }
+            }
+            while !queue.is_empty() {
+                cut(&mut queue)?;
+            }
+            sent.sort_by_key(|(_, _, purge)| *purge);
+            let added: Vec<_> = adds.iter().enumerate().map(|(purge, (name, soft, _))| (tag(*name), *soft, purge as u64)).collect();
+            prop_assert_eq!(sent, added);
+        }
+    }
+}
