@@ -105,6 +105,15 @@ sub vcl_pass {
     }
 }
 
+# Answers to us: without a page in them, and marked, so that we can tell them from what an origin says to a PURGE that was passed on to it.
+sub vcl_synth {
+    if (req.method == "PURGE" || req.method == "BAN" || req.url == "/.keelson/health") {
+        set resp.http.Keelson = "1";
+        set resp.body = resp.reason;
+        return (deliver);
+    }
+}
+
 sub vcl_backend_response {
     # What BAN looks at.
     set beresp.http.x-url = bereq.url;

@@ -1,14 +1,32 @@
 //! Consumes: `keelson.evt.content.changed` and `keelson.evt.cdn.requested`, in order; commands to purge and to warm.
 //! Publishes: `keelson.evt.cdn.<requested|verified|unverifiable|stale|failed|signals>`; answers `keelson.qry.cdn.*`.
-//! Keeps: how far each provider is, and what each URL's tags are.
-//! On failure: the next sender of a provider does again what had not ended; a purge that is sent once more harms nothing.
+//! Keeps: how far each cache is with what was asked for.
+//! On failure: the next sender of a cache does again what had not ended; a purge that is sent once more harms nothing.
 
 pub mod batch;
+pub mod board;
+pub mod commands;
+pub mod config;
+pub mod edge;
 pub mod flow;
 pub mod health;
+mod http;
 pub mod index;
+pub mod intake;
+pub mod keeper;
 pub mod latest;
 pub mod limits;
+pub mod plan;
+pub mod provider;
 pub mod purge;
+pub mod reach;
+pub mod report;
 pub mod selector;
+pub mod sender;
+pub mod setup;
+pub mod status;
 pub mod url;
+pub mod warm;
+mod worker;
+
+pub use worker::Cdn;

@@ -165,6 +165,14 @@ impl Follow {
         matches!(&self.state, State::Open(subscription) if subscription.pending == 0)
     }
 
+    /// How many messages wait behind the last one, as far as is known.
+    pub fn behind(&self) -> u64 {
+        match &self.state {
+            State::Open(subscription) => subscription.pending,
+            State::Opening(_) | State::Over(_) => 0,
+        }
+    }
+
     /// One step; None when it gave no message. With `stop_at_end`, None means that the end is reached.
     async fn advance(&mut self, stop_at_end: bool) -> Result<Option<Stored>, FollowError> {
         loop {
