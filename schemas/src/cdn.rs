@@ -6,4 +6,6 @@ mod events;
 
 pub use answers::{AssetUrl, CdnStatus, FindAssetUrl, ProviderHealth, ProviderStatus, RecentPurge, Served};
 pub use commands::{ProviderOutcome, Purge, PurgeReport, Warm, WarmReport};
-pub use events::{ContentChanged, PurgeOutcome, PurgeOutcomes, PurgeRequested, PurgeState, Selectors, Version};
+pub use events::{
+    ContentChanged, PurgeOutcome, PurgeOutcomes, PurgeRequested, PurgeState, Selectors, Version,
+};

@@ -104,6 +104,7 @@ const DB: &[&str] = &[SERVICE, "db_system_name", "db_namespace", "db_operation_n
 const HOST: &[&str] = &[SERVICE, INSTANCE];
 const DISK: &[&str] = &[SERVICE, INSTANCE, MOUNTPOINT];
 const CONSUMER: &[&str] = &["stream", "consumer"];
+const PROVIDER: &[&str] = &["provider"];
 const RECEIVER: &[&str] = &["receiver", "integration"];
 
 /// Every signal.
@@ -131,6 +132,15 @@ pub const SIGNALS: &[Signal] = &[
     reading("consumer_lag", Measure::Last, Unit::Count, CONSUMER, "messages that wait"),
     reading("breaker_open", Measure::Last, Unit::Count, &[SERVICE], "open circuit breaker"),
     reading("backup_age_seconds", Measure::Last, Unit::Seconds, &[], "age of the newest backup"),
+    reading(
+        "purges_stale",
+        Measure::Sum,
+        Unit::Count,
+        PROVIDER,
+        "purges after which readers got something old",
+    ),
+    reading("purges_failed", Measure::Sum, Unit::Count, PROVIDER, "purges that failed"),
+    reading("cdn_provider_down", Measure::Last, Unit::Count, PROVIDER, "a CDN provider that takes no purges"),
     reading("notification_failures", Measure::Sum, Unit::Count, RECEIVER, "notifications that failed"),
 ];
 

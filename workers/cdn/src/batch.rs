@@ -13,8 +13,9 @@ use crate::selector::{Kind, Selector};
 /// Which purge: the sequence of the message that caused it.
 pub type Key = u64;
 
-/// Kinds, each soft and hard, are never in one call.
-const LANES: usize = 8;
+/// Kinds, each soft and hard, are never in one call; and what is sent for the first time goes before what is sent again.
+const LANES: usize = 16;
+const FIRST_LANES: usize = LANES / 2;
 
 /// A selector and all purges that wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,8 @@ pub struct Batch {
     pub tries: u32,
 }
 
-/// Selectors that wait, the oldest first.
+/// Selectors that wait: those sent for the first time before those sent again, the oldest first. Rebounds so give way when there is much to do; that they
+/// come at all is seen to by the bound on purges under way.
 #[derive(Debug, Default)]
 pub struct Queue {
     lanes: [Lane; LANES],
@@ -53,9 +55,9 @@ struct Lane {
 
 impl Queue {
     /// Adds a selector for a purge, or the purge to those that wait for it.
-    pub fn add(&mut self, selector: &Selector, soft: bool, purge: Key) {
+    pub fn add(&mut self, selector: &Selector, soft: bool, again: bool, purge: Key) {
         self.added += 1;
-        let lane = &mut self.lanes[place(selector.kind(), soft)];
+        let lane = &mut self.lanes[place(selector.kind(), soft) + if again { FIRST_LANES } else { 0 }];
         if let Some(purges) = lane.waiting.get_mut(selector) {
             return purges.push(purge);
         }
@@ -69,6 +71,12 @@ impl Queue {
         self.lanes.iter().map(|lane| lane.order.len()).sum()
     }
 
+    /// Whether something waits that was never sent.
+    #[must_use]
+    pub fn has_first(&self) -> bool {
+        self.lanes[..FIRST_LANES].iter().any(|lane| !lane.order.is_empty())
+    }
+
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -79,8 +87,8 @@ impl Queue {
     pub fn cut(&mut self, limits: &Limits) -> Option<Batch> {
         let lanes = self.lanes.iter_mut().enumerate();
         let waiting = lanes.filter_map(|(place, lane)| Some((lane.order.front()?.0, place, lane)));
-        let (_, place, lane) = waiting.min_by_key(|(added, ..)| *added)?;
-        let (kind, soft) = named(place);
+        let (_, place, lane) = waiting.min_by_key(|(added, place, _)| (*place >= FIRST_LANES, *added))?;
+        let (kind, soft) = named(place % FIRST_LANES);
         let (most_items, most_bytes) =
             limits.of(kind).map_or((1, usize::MAX), |limit| (limit.items, limit.bytes));
         let (mut items, mut bytes) = (Vec::new(), 0_usize);
@@ -157,11 +165,11 @@ mod tests {
     #[test]
     fn what_waits_is_sent_once_for_all_and_what_was_cut_is_not_added_to() {
         let mut queue = Queue::default();
-        queue.add(&tag(1), false, 1);
-        queue.add(&tag(1), true, 2);
-        queue.add(&tag(1), false, 3);
+        queue.add(&tag(1), false, false, 1);
+        queue.add(&tag(1), true, false, 2);
+        queue.add(&tag(1), false, false, 3);
         let first = queue.cut(&VARNISH).unwrap();
-        queue.add(&tag(1), false, 4);
+        queue.add(&tag(1), false, false, 4);
         assert_eq!(first.items, [Item { selector: tag(1), purges: vec![1, 3] }]);
         let (second, third) = (queue.cut(&VARNISH).unwrap(), queue.cut(&VARNISH).unwrap());
         assert_eq!((second.soft, &second.items[0].purges[..]), (true, &[2][..]));
@@ -170,9 +178,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_never_sent_goes_first() {
+        let mut queue = Queue::default();
+        queue.add(&tag(1), false, true, 1);
+        queue.add(&tag(2), false, false, 2);
+        let order: Vec<Key> =
+            std::iter::from_fn(|| queue.cut(&taking(1, 100))).map(|batch| batch.items[0].purges[0]).collect();
+        assert_eq!(order, [2, 1]);
+    }
+
+    #[test]
     fn halves_have_all_of_it() {
         let mut queue = Queue::default();
-        (0..5).for_each(|n| queue.add(&tag(n), false, n as u64));
+        (0..5).for_each(|n| queue.add(&tag(n), false, false, n as u64));
         let (first, second) = queue.cut(&VARNISH).unwrap().halves().unwrap();
         assert_eq!((first.items.len(), second.items.len()), (2, 3));
         let mut one = second;
@@ -202,7 +220,7 @@ mod tests {
                 Ok(())
             };
             for (purge, (name, soft, cuts)) in adds.iter().enumerate() {
-                queue.add(&tag(*name), *soft, purge as u64);
+                queue.add(&tag(*name), *soft, purge % 3 == 0, purge as u64);
                 if *cuts == 0 {
                     cut(&mut queue)?;
                 }

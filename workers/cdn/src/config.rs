@@ -45,7 +45,7 @@ pub struct CdnConfig {
     pub longest_fetch: Span,
     /// How often everything may be purged in an hour. 3
     pub most_purges_of_all_per_hour: u32,
-    /// Selectors under way at one provider; past it the stream waits. 65,536
+    /// Selectors, and URLs to be looked at, under way at one provider; past it the stream waits. 200,000
     pub most_under_way: usize,
     /// How the edge is looked at.
     pub verify: VerifyConfig,
@@ -148,7 +148,7 @@ impl Default for CdnConfig {
             rebound_all: Span::seconds(30),
             longest_fetch: Span::seconds(2),
             most_purges_of_all_per_hour: 3,
-            most_under_way: 65_536,
+            most_under_way: 200_000,
             verify: VerifyConfig::default(),
             warm: WarmConfig::default(),
             varnish: VarnishConfig::default(),

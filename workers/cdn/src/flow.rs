@@ -22,6 +22,8 @@ use crate::url::EdgeUrl;
 
 /// Waits before a URL that shows something old is looked at again: softly purged copies are served once more, and large edges need a moment.
 const LOOKS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
+/// The part of looks at once that is left while something waits that was never sent.
+const LOOKS_SHARE: usize = 8;
 /// How long after a failed look at everything it is all purged again; twice as long each time.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -254,7 +256,9 @@ impl Flow {
 
     /// The next URL to be looked at now.
     pub fn next_look(&mut self) -> Option<Look> {
-        if self.looking >= self.policy.looks_at_once {
+        // While there is something to purge, looks take a part of the machine only.
+        let share = if self.queue.has_first() { LOOKS_SHARE } else { 1 };
+        if self.looking >= self.policy.looks_at_once.div_ceil(share) {
             return None;
         }
         let (purge, url, tries) = self.looks.pop_front()?;
@@ -350,10 +354,10 @@ impl Flow {
         if purge.open == 0 {
             return self.end(key, now);
         }
-        let request = Arc::clone(&purge.request);
+        let (request, again) = (Arc::clone(&purge.request), purge.rounds > 1);
         for selector in &request.selectors {
             let soft = request.soft && self.limits.of(selector.kind()).is_some_and(|limit| limit.soft);
-            self.queue.add(selector, soft, key);
+            self.queue.add(selector, soft, again, key);
         }
     }
 

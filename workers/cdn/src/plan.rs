@@ -57,7 +57,7 @@ impl Plan {
 
     fn calls(&self, soft: bool, lane: &Lane) -> u64 {
         let mut queue = Queue::default();
-        self.selectors.iter().for_each(|selector| queue.add(selector, soft, 0));
+        self.selectors.iter().for_each(|selector| queue.add(selector, soft, false, 0));
         std::iter::from_fn(|| queue.cut(&lane.limits)).count() as u64
     }
 }

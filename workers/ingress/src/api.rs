@@ -3,6 +3,7 @@
 pub mod access;
 mod alerting;
 pub mod alertmanager;
+mod cdn;
 mod dead_letters;
 mod document;
 mod health;
@@ -22,6 +23,7 @@ use crate::{layers, problem};
 const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
     alerting::routes,
     alertmanager::routes,
+    cdn::routes,
     dead_letters::routes,
     document::routes,
     health::routes,

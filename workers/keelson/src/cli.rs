@@ -11,7 +11,8 @@ use crate::nats_server::Leash;
 use crate::output::Exit;
 use crate::roles::ROLES;
 use crate::{
-    alerts, bus, config, dead_letters, doctor, import, operations, output, rules, run, silences, token, up,
+    alerts, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run, silences, token,
+    up,
 };
 
 const ABOUT: &str = "\
@@ -70,6 +71,9 @@ enum Command {
     /// Check the rules by which alerts fire, and try them against the past
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Purge and warm the edge, and see how it stands
+    #[command(subcommand)]
+    Cdn(cdn::Command),
     /// See what became of commands
     #[command(subcommand)]
     Operations(operations::Command),
@@ -113,6 +117,7 @@ impl Cli {
             Command::Alerts(alerts) => on_one_core(alerts.run(&global)),
             Command::Silences(command) => on_one_core(command.run(&global)),
             Command::Rules(command) => on_one_core(command.run(&global)),
+            Command::Cdn(command) => on_one_core(command.run(&global)),
             Command::Operations(command) => on_one_core(command.run(&global)),
             Command::DeadLetters(command) => on_one_core(command.run(&global)),
             Command::Doctor(doctor) => on_one_core(doctor.run(&global)),

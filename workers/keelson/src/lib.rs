@@ -5,6 +5,7 @@
 
 mod alerts;
 mod bus;
+mod cdn;
 mod cli;
 mod client;
 mod config;

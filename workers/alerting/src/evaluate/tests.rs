@@ -83,6 +83,9 @@ fn every_signal_has_the_value_that_its_name_says() {
         ("breaker_open", 3.0),
         ("backup_age_seconds", 3.0),
         ("notification_failures", 5.0),
+        ("purges_stale", 5.0),
+        ("purges_failed", 5.0),
+        ("cdn_provider_down", 3.0),
     ] {
         let mut scene = Scene::of(&format!("signal = \"{signal}\"\nabove = 0\nwindow = \"10s\""));
         scene.add(NOW - 3, http("web", "/a", 200, 30, 100));
@@ -98,7 +101,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         scene.apply(&changes);
         assert_eq!(scene.firing().len(), 1, "{signal}");
     }
-    assert_eq!(SIGNALS.len(), 24);
+    assert_eq!(SIGNALS.len(), 27);
 }
 
 #[test]

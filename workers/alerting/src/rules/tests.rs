@@ -188,7 +188,16 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         rules.rules().iter().map(|rule| (rule.name.clone(), rule.source.clone())).collect()
     };
     let shipped = RuleSet::parse(&[], &[], true).unwrap();
-    let expected = ["HighErrorRate", "SlowResponses", "SlowQueries", "HighMemory", "KeelsonDeadLetters"];
+    let expected = [
+        "HighErrorRate",
+        "SlowResponses",
+        "SlowQueries",
+        "HighMemory",
+        "KeelsonDeadLetters",
+        "KeelsonPurgesStale",
+        "KeelsonPurgesFailed",
+        "KeelsonCdnDown",
+    ];
     assert_eq!(names(&shipped), expected.map(|name| (name.to_owned(), "default".to_owned())));
     let own = RawRule {
         name: "HighErrorRate".into(),
@@ -197,7 +206,7 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         ..RawRule::default()
     };
     let mixed = RuleSet::parse(&[], &[own], true).unwrap();
-    assert_eq!(mixed.rules().len(), 5);
+    assert_eq!(mixed.rules().len(), 8);
     assert_eq!(names(&mixed)[0], ("HighErrorRate".into(), "keelson.toml".into()));
 }
 

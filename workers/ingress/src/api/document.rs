@@ -60,6 +60,7 @@ pub(super) fn finish(routes: &utoipa::openapi::OpenApi) -> Value {
     generator.subschema_for::<super::dead_letters::Page>();
     super::alerting::describe(&mut generator);
     super::alertmanager::describe(&mut generator);
+    super::cdn::describe(&mut generator);
     let shared = generator.take_definitions(true);
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         schemas.extend(shared);
