@@ -106,8 +106,10 @@ impl Queue {
 }
 
 impl Batch {
-    /// Two calls in its place; None when it has only one selector.
-    #[must_use]
+    /// Two calls in its place.
+    ///
+    /// # Errors
+    /// Itself, when it has only one selector.
     pub fn halves(mut self) -> Result<(Self, Self), Self> {
         if self.items.len() < 2 {
             return Err(self);

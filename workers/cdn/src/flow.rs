@@ -123,6 +123,8 @@ pub struct Flow {
     policy: Policy,
     read: u64,
     open: BTreeSet<Key>,
+    /// Those that a former sender had not ended and that were not read again yet, in order.
+    to_read_again: VecDeque<Key>,
     purges: FxHashMap<Key, Purge>,
     under_way: usize,
     queue: Queue,
@@ -154,6 +156,7 @@ impl Flow {
             limits,
             policy,
             read: position.read,
+            to_read_again: position.open.iter().copied().collect(),
             open: position.open.into_iter().collect(),
             purges: FxHashMap::default(),
             under_way: 0,
@@ -194,6 +197,7 @@ impl Flow {
 
     /// A message that asks for nothing here.
     pub fn pass(&mut self, key: Key) {
+        self.arrived(key);
         self.read = self.read.max(key);
         self.open.remove(&key);
     }
@@ -201,6 +205,7 @@ impl Flow {
     /// A message that asks for a purge; one that was taken already stays as it is.
     pub fn take(&mut self, request: Request, now: Now) {
         let key = request.key;
+        self.arrived(key);
         self.read = self.read.max(key);
         self.open.insert(key);
         if self.purges.contains_key(&key) {
@@ -346,6 +351,16 @@ impl Flow {
 }
 
 impl Flow {
+    /// Messages come in their order: those before this one that did not come are on the stream no more, and would never be done.
+    fn arrived(&mut self, key: Key) {
+        while self.to_read_again.front().is_some_and(|open| *open <= key) {
+            let Some(open) = self.to_read_again.pop_front() else { return };
+            if open < key {
+                self.open.remove(&open);
+            }
+        }
+    }
+
     /// Sends all of a purge, once more if it was sent before.
     fn send(&mut self, key: Key, now: Now) {
         let Some(purge) = self.purges.get_mut(&key) else { return };

@@ -80,7 +80,9 @@ struct Tenure<'a> {
     index: Index,
     intake: Intake,
     inbox: Follow,
-    keeper: Keeper,
+    /// None while it is keeping.
+    keeper: Option<Keeper>,
+    keeping: FuturesUnordered<BoxFuture<'static, (Keeper, anyhow::Result<bool>)>>,
     calls: FuturesUnordered<BoxFuture<'static, (u64, Answer)>>,
     looks: FuturesUnordered<BoxFuture<'static, (Look, Sight)>>,
     reports: FuturesUnordered<BoxFuture<'static, Vec<Key>>>,
@@ -123,7 +125,8 @@ impl<'a> Tenure<'a> {
                 stream_created_ms: stream.created_ms,
             },
             inbox: bus.follow(FollowOptions::new(STREAM, intake::changed(), start).and(intake::requested())),
-            keeper,
+            keeper: Some(keeper),
+            keeping: FuturesUnordered::new(),
             calls: FuturesUnordered::new(),
             looks: FuturesUnordered::new(),
             reports: FuturesUnordered::new(),
@@ -152,11 +155,18 @@ impl<'a> Tenure<'a> {
                     fault::point("cdn.told");
                     self.flow.told(&keys);
                 }
+                Some((keeper, kept)) = self.keeping.next(), if !self.keeping.is_empty() => {
+                    fault::point("cdn.kept");
+                    if !self.kept(keeper, kept) {
+                        return Ok(());
+                    }
+                }
                 message = self.inbox.next(), if self.flow.has_room() => self.take_all(message?)?,
                 () = clock.sleep_until(due) => {}
             }
-            if clock.now() >= self.keep_at && !self.keep().await {
-                return Ok(());
+            if clock.now() >= self.keep_at {
+                self.tell();
+                self.keep();
             }
         }
     }
@@ -262,12 +272,23 @@ impl<'a> Tenure<'a> {
         });
     }
 
-    /// Tells how things stand, and keeps the position; false when another sender has been there.
-    async fn keep(&mut self) -> bool {
-        self.tell();
-        let kept = self.keeper.keep(self.flow.position()).await;
-        fault::point("cdn.kept");
+    /// Keeps the position, beside the work: a bus that is away must not hold up what is to be sent.
+    fn keep(&mut self) {
         self.keep_at = self.job.ctx.clock.now() + KEEP_EVERY;
+        let Some(mut keeper) = self.keeper.take() else { return };
+        let position = self.flow.position();
+        self.keeping.push(
+            async move {
+                let kept = keeper.keep(position).await;
+                (keeper, kept)
+            }
+            .boxed(),
+        );
+    }
+
+    /// False when another sender has been there.
+    fn kept(&mut self, keeper: Keeper, kept: anyhow::Result<bool>) -> bool {
+        self.keeper = Some(keeper);
         kept.unwrap_or_else(|error| {
             debug!(cdn.lane = self.job.lane.name, error = %format!("{error:#}"), "the position cannot be kept now");
             true
@@ -295,7 +316,13 @@ impl<'a> Tenure<'a> {
 
     /// What was sent is not waited for: the next sender does again what has not ended.
     async fn leave(&mut self) -> anyhow::Result<()> {
-        self.keep().await;
+        while let Some((keeper, kept)) = self.keeping.next().await {
+            if !self.kept(keeper, kept) {
+                return Ok(());
+            }
+        }
+        self.keep();
+        while self.keeping.next().await.is_some() {}
         Ok(())
     }
 }

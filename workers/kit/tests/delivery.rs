@@ -19,6 +19,22 @@ use support::{Seen, consumer, eventually, outgoing, prepared, publish_numbers, r
 const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test]
+async fn several_subjects_are_read_in_the_one_order_of_their_stream() {
+    let (_server, bus) = prepared().await;
+    for n in 1..=9 {
+        let subject = ["keelson.evt.a.x", "keelson.evt.b.x", "keelson.evt.c.x"][n % 3];
+        bus.publish(&outgoing(subject, &n.to_string())).await.unwrap();
+    }
+    let options = FollowOptions::new("EVENTS", "keelson.evt.a.x", Start::After(2)).and("keelson.evt.c.x");
+    let mut follow = bus.follow(options);
+    let mut read = Vec::new();
+    while let Some(message) = follow.next_if_any().await.unwrap() {
+        read.push(message.sequence);
+    }
+    assert_eq!(read, [3, 5, 6, 8, 9]);
+}
+
+#[tokio::test]
 async fn what_is_published_twice_is_stored_once() {
     let (_server, bus) = prepared().await;
     let message = outgoing("keelson.evt.test.happened", "one");

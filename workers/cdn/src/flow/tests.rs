@@ -349,3 +349,14 @@ fn the_version_of_the_newest_event_counts() {
     flow.answered(call.id, DONE, at(start, 2_100));
     assert_eq!(flow.next_look().unwrap().expected, Some(version("two")));
 }
+
+#[test]
+fn a_message_that_is_gone_holds_up_nothing() {
+    let (start, position) = (Instant::now(), Position { read: 9, open: vec![3, 5, 7] });
+    let mut flow = Flow::new("varnish", LIMITS, POLICY, position);
+    flow.take(request(5, vec![selector(0)], false), at(start, 0));
+    flow.pass(6);
+    assert_eq!(flow.position(), Position { read: 9, open: vec![5, 7] });
+    flow.pass(10);
+    assert_eq!(flow.position(), Position { read: 10, open: vec![5] });
+}

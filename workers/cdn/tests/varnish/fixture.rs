@@ -126,7 +126,10 @@ impl Varnish {
     pub async fn resume(&mut self) {
         let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
         let started = Instant::now();
-        let child = Command::new("varnishd")
+        // Daemons are not on everybody's PATH.
+        let program =
+            if Path::new("/usr/sbin/varnishd").exists() { "/usr/sbin/varnishd" } else { "varnishd" };
+        let child = Command::new(program)
             .args(["-F", "-j", "none", "-s", "malloc,128m", "-a", &format!("127.0.0.1:{}", self.port)])
             .arg("-n")
             .arg(self.dir.path().join("work"))
