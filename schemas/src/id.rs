@@ -28,7 +28,7 @@ pub fn derive(kind: &str, parts: &[&str]) -> String {
     derive_bytes(kind, parts.iter().map(|part| part.as_bytes()))
 }
 
-/// [`derive`] over parts that are not text, such as a request's body.
+/// [`derive()`] over parts that are not text, such as a request's body.
 pub fn derive_bytes<'a>(kind: &'a str, parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hasher = blake3::Hasher::new();
     for part in std::iter::once(kind.as_bytes()).chain(parts) {

@@ -5,7 +5,7 @@
 //!
 //! | About | Types |
 //! |---|---|
-//! | what services measured | [`telemetry`], in batches; what was counted of it, [`slice`], [`totals`], [`histogram`] |
+//! | what services measured | [`telemetry`], in batches; what was counted of it, [`mod@slice`], [`totals`], [`histogram`] |
 //! | what is wrong, and who is told | [`alerting`] |
 //! | what became of a command | [`operation`] |
 //! | what could not be processed | [`dead_letter`] |

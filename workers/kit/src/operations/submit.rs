@@ -65,7 +65,7 @@ pub enum SubmitError {
         /// The operation.
         id: String,
     },
-    /// The command is larger than [`MAX_COMMAND_BYTES`].
+    /// The command is larger than `MAX_COMMAND_BYTES`.
     #[error("a command has at most {MAX_COMMAND_BYTES} bytes, this one has {0}")]
     TooLarge(usize),
     /// The bus is away or full. The command may have been recorded and will then be obeyed: ask again under the same id.
