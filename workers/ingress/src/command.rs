@@ -1,5 +1,6 @@
 //! A command over HTTP: recorded, published, and answered with its operation. Every route that asks a worker to do something ends here.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request};
@@ -14,7 +15,8 @@ use keelson_schemas::message::Command;
 use keelson_schemas::operation::{Operation, State};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use utoipa::IntoParams;
+use utoipa::openapi::{self, Content, Ref, RefOr, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses};
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -38,6 +40,29 @@ pub struct CommandHeaders {
     /// `wait=N`: answer with the end of the operation if it comes within N seconds.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
+}
+
+/// What every command answers; a route adds what is its own.
+pub struct CommandAnswers;
+
+impl IntoResponses for CommandAnswers {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let operation = |description| described(description, "application/json", "Operation");
+        let problem = |description| described(description, "application/problem+json", "Problem");
+        [
+            ("200", operation("It has ended, and `Prefer: wait=N` waited for that; `state` says how")),
+            ("202", operation("It is accepted; `Location` shows what becomes of it")),
+            ("422", problem("What the body or a header says makes no sense; nothing is done")),
+            ("503", problem("The bus is away; send the same request again")),
+        ]
+        .map(|(status, response)| (status.to_owned(), response.into()))
+        .into()
+    }
+}
+
+fn described(description: &str, content_type: &str, schema: &str) -> openapi::Response {
+    let content = Content::new(Some(Ref::from_schema_name(schema)));
+    ResponseBuilder::new().description(description).content(content_type, content).build()
 }
 
 /// How a command was asked for, whatever it is.

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use super::access;
 use crate::app::App;
-use crate::command::{self, Asked, CommandHeaders};
+use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
 use crate::problem::{Kind, Problem};
 
 /// Letters in one answer.
@@ -107,15 +107,10 @@ async fn get_dead_letter(
 struct Nothing {}
 
 /// Publishes a dead letter's message again on its own subject.
-///
-/// Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
 #[utoipa::path(post, path = "/api/dead-letters/{sequence}/redrive", tag = "dead letters",
     params(("sequence" = u64, Path, description = "As the list numbers it"), CommandHeaders),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        CommandAnswers,
     ))]
 async fn redrive(
     State(app): State<App>,
