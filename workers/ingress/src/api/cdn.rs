@@ -13,7 +13,7 @@ use super::access;
 use crate::app::App;
 use crate::ask;
 use crate::cdn::CdnPage;
-use crate::command::{self, Asked, CommandHeaders};
+use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
 use crate::problem::{Kind, Problem};
 
 const WORKER: &str = "cdn";
@@ -45,14 +45,11 @@ async fn get_status(State(app): State<App>) -> Result<Json<CdnPage>, Problem> {
 /// Removes copies at the edge, by URL, tag, prefix, or all of them, and proves it.
 ///
 /// The operation ends when every provider has purged, purged again, and was looked at; it fails when readers may still get something old. Its result
-/// is a PurgeReport. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// is a PurgeReport.
 #[utoipa::path(post, path = "/api/cdn/purge", tag = "cdn", params(CommandHeaders),
     request_body = ref("#/components/schemas/Purge"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-        (status = 422, body = Problem, content_type = "application/problem+json", description = "What is wrong, by name; nothing was sent"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        CommandAnswers,
     ))]
 async fn purge(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let purge: Purge = command::body(&app, request).await?;
@@ -87,14 +84,11 @@ async fn get_url(
 
 /// Fetches URLs through the edge, after what was purged before, and proves that they are kept there.
 ///
-/// The operation's result is a WarmReport. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is a WarmReport.
 #[utoipa::path(post, path = "/api/cdn/cache", tag = "cdn", params(CommandHeaders),
     request_body = ref("#/components/schemas/Warm"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-        (status = 422, body = Problem, content_type = "application/problem+json", description = "What is wrong, by name"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        CommandAnswers,
     ))]
 async fn warm(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let warm: Warm = command::body(&app, request).await?;
