@@ -8,6 +8,7 @@ use keelson_kit::role::Context;
 use crate::Alerting;
 use crate::config::AlertingConfig;
 use crate::notify::config::NotifyConfig;
+use crate::receivers::Receivers;
 use crate::rules::{RuleSet, Source};
 
 /// What takes effect.
@@ -21,6 +22,8 @@ pub struct Loaded {
     pub rules: Arc<RuleSet>,
     /// Routes and receivers.
     pub notify: Arc<NotifyConfig>,
+    /// The receivers, ready to be told: what could not be told is an error here, and not when something is to be told.
+    pub receivers: Arc<Receivers>,
 }
 
 impl Loaded {
@@ -31,7 +34,14 @@ impl Loaded {
     pub fn first(config: AlertingConfig, ctx: &Context) -> Result<Self, Vec<String>> {
         let rules = rules(&config, &ctx.config.dir())?;
         let notify = config.notify(ctx.core.http.addr);
-        Ok(Self { at_ms: ctx.clock.now_ms(), config, rules: Arc::new(rules), notify: Arc::new(notify) })
+        let receivers = Receivers::of(&notify).map_err(|error| vec![format!("{error:#}")])?;
+        Ok(Self {
+            at_ms: ctx.clock.now_ms(),
+            config,
+            rules: Arc::new(rules),
+            notify: Arc::new(notify),
+            receivers: Arc::new(receivers),
+        })
     }
 
     /// Everything as it stands now.
@@ -48,7 +58,7 @@ impl Loaded {
 
     /// The names of all receivers.
     #[must_use]
-    pub fn receivers(&self) -> Vec<String> {
+    pub fn receiver_names(&self) -> Vec<String> {
         self.config.receivers.iter().map(|receiver| receiver.name.clone()).collect()
     }
 

@@ -17,6 +17,7 @@ use crate::notify::config::{self, NotifyConfig, Receiver};
 use email::Email;
 pub use email::{check_address as check_mail_address, check_server as check_mail_server};
 use http::Http;
+pub use http::is_token;
 use pagerduty::PagerDuty;
 use slack::Slack;
 use webhook::Webhook;

@@ -89,7 +89,7 @@ impl Reloader {
             errors: self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             evaluated_at_ms: standing.evaluated_at_ms,
             rules: standing.rules,
-            receivers: loaded.receivers(),
+            receivers: loaded.receiver_names(),
             config: loaded.shown(),
         }
     }

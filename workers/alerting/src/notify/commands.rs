@@ -12,7 +12,6 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::loaded::Loaded;
-use crate::receivers::Receivers;
 use crate::silences::{self, change};
 
 /// Obeys `keelson.cmd.alerting.silence`. The operation's result is the silence.
@@ -130,8 +129,7 @@ impl CommandHandler for NotifyHandler {
     type Outcome = Notified;
 
     async fn run(&self, command: Notify, _attempt: &Attempt) -> Result<Notified, Failure> {
-        let config = self.loaded.borrow().notify.clone();
-        let receivers = Receivers::of(&config).map_err(|error| Failure::retry(format!("{error:#}")))?;
+        let receivers = self.loaded.borrow().receivers.clone();
         receivers.send(&command).await?;
         Ok(Notified { receiver: command.receiver, integration: command.integration })
     }

@@ -37,9 +37,9 @@ pub struct Route {
     pub group_by: Option<Vec<String>>,
     /// How long the first notification of a group waits for more. `"0s"`
     pub group_wait: Option<Span>,
-    /// How long what changes later in a group is collected. `"30s"`
+    /// How long what changes later in a group is collected, at least a second. `"30s"`
     pub group_interval: Option<Span>,
-    /// After how long what still fires is notified again. `"4h"`
+    /// After how long what still fires is notified again, at least a minute. `"4h"`
     pub repeat_interval: Option<Span>,
     /// All must match: `severity="critical"`. None at the root.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -128,8 +128,10 @@ fn yes() -> bool {
     true
 }
 
-/// The shortest `repeat_interval`.
-const LEAST_REPEAT: Span = Span::seconds(1);
+/// The shortest `repeat_interval`: a shorter one tells nobody anything, and buries everything else.
+const LEAST_REPEAT: Span = Span::seconds(60);
+/// The shortest `group_interval`: what follows the first notification is to be collected for a while.
+const LEAST_GROUP: Span = Span::seconds(1);
 /// The largest `fired` of [`Flap`].
 const MOST_FIRED: u32 = 100;
 
@@ -138,6 +140,12 @@ impl NotifyConfig {
     #[must_use]
     pub fn errors(&self) -> Vec<ConfigError> {
         let mut errors = Vec::new();
+        if !is_http(&self.external_url) {
+            errors.push(ConfigError::new(
+                "external_url",
+                format!("{:?} must be an address that begins with http:// or https://", self.external_url),
+            ));
+        }
         self.check_receivers(&mut errors);
         self.check_route(&self.route, "route", &mut errors);
         if !self.route.matchers.is_empty() {
@@ -199,8 +207,16 @@ impl NotifyConfig {
             ));
         }
         check_matchers(&route.matchers, &format!("{key}.matchers"), errors);
-        if route.repeat_interval.is_some_and(|interval| interval < LEAST_REPEAT) {
-            errors.push(ConfigError::new(format!("{key}.repeat_interval"), "must be at least 1s"));
+        let intervals = [
+            ("group_interval", route.group_interval, LEAST_GROUP),
+            ("repeat_interval", route.repeat_interval, LEAST_REPEAT),
+        ];
+        for (name, interval, least) in intervals {
+            if let Some(interval) = interval.filter(|interval| *interval < least) {
+                let [is, least] = [interval, least].map(|span| humantime::format_duration(span.0));
+                let message = format!("is {is}, and must be at least {least}");
+                errors.push(ConfigError::new(format!("{key}.{name}"), message));
+            }
         }
         for (index, child) in route.routes.iter().enumerate() {
             self.check_route(child, &format!("{key}.routes[{index}]"), errors);
@@ -244,6 +260,10 @@ impl Receiver {
                     "must be an address that begins with http:// or https://",
                 ));
             }
+        }
+        if self.webhook_token.as_ref().is_some_and(|token| !receivers::is_token(token)) {
+            let message = "must be visible ASCII characters: it is sent in a header";
+            errors.push(ConfigError::new(format!("{key}.webhook_token"), message));
         }
         for (index, address) in self.email_to.iter().enumerate() {
             if let Err(error) = receivers::check_mail_address(address) {
@@ -299,6 +319,7 @@ mod tests {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Section {
+            external_url: Option<String>,
             #[serde(default)]
             route: Route,
             #[serde(default)]
@@ -309,8 +330,15 @@ mod tests {
             flap: Flap,
             smtp: Option<Smtp>,
         }
-        let Section { route, receivers, inhibit, flap, smtp } = toml::from_str(text).unwrap();
-        NotifyConfig { external_url: String::new(), route, receivers, inhibit, flap, smtp }
+        let Section { external_url, route, receivers, inhibit, flap, smtp } = toml::from_str(text).unwrap();
+        NotifyConfig {
+            external_url: external_url.unwrap_or("http://keelson".into()),
+            route,
+            receivers,
+            inhibit,
+            flap,
+            smtp,
+        }
     }
 
     #[test]
@@ -325,16 +353,19 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told_at_once_with_its_key() {
         let wrong = r#"
+            external_url = "keelson.example"
             [route]
+            group_interval = "0s"
             receiver = "nobody"
             matchers = ["a=b"]
             [[route.routes]]
             matchers = ["a=~(", "b"]
             receiver = "ops"
-            repeat_interval = "0s"
+            repeat_interval = "59s"
             [[receivers]]
             name = "ops"
             webhook_url = "ftp://x"
+            webhook_token = "hunter2\n"
             email_to = ["nobody"]
             [[receivers]]
             name = "ops"
@@ -349,11 +380,14 @@ mod tests {
         let errors = config(wrong).errors();
         let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
         let expected = [
+            "external_url",
             "receivers[0].webhook_url",
+            "receivers[0].webhook_token",
             "receivers[0].email_to[0]",
             "receivers[1].name",
             "receivers[1]",
             "route.receiver",
+            "route.group_interval",
             "route.routes[0].matchers[0]",
             "route.routes[0].matchers[1]",
             "route.routes[0].repeat_interval",

@@ -66,11 +66,11 @@ pub struct Parcel {
 impl Courier {
     /// With nothing under way.
     #[must_use]
-    pub fn new(ctx: &Context, lease: &Lease, receivers: Receivers) -> Self {
+    pub fn new(ctx: &Context, lease: &Lease, receivers: Arc<Receivers>) -> Self {
         Self {
             ctx: ctx.clone(),
             lease: lease.clone(),
-            receivers: Arc::new(receivers),
+            receivers,
             outlets: HashMap::new(),
             under_way: BTreeSet::new(),
             failures: BTreeMap::new(),

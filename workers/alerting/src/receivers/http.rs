@@ -36,6 +36,13 @@ pub struct Post<'a, B> {
     pub body: &'a B,
 }
 
+/// Whether a secret can be sent as a bearer token.
+#[must_use]
+pub fn is_token(token: &Secret) -> bool {
+    let token = token.expose();
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 impl Http {
     /// A client.
     ///

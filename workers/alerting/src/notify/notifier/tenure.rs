@@ -22,7 +22,6 @@ use crate::notify::intake;
 use crate::notify::keeper::{Keeper, Kept};
 use crate::notify::outbox::{Done, Outbox};
 use crate::notify::recover::{Recovered, recover};
-use crate::receivers::Receivers;
 use crate::silences;
 
 /// Transitions that are taken in before anything is decided.
@@ -55,8 +54,10 @@ impl<'a> Tenure<'a> {
     /// Reads back what is kept; none when a notifier with a higher epoch has been there.
     pub async fn begin(job: &'a Job, lease: &'a Lease) -> anyhow::Result<Option<Self>> {
         let mut loaded = job.loaded.clone();
-        let config = loaded.borrow_and_update().notify.clone();
-        let receivers = Receivers::of(&config)?;
+        let (config, receivers) = {
+            let loaded = loaded.borrow_and_update();
+            (loaded.notify.clone(), loaded.receivers.clone())
+        };
         let Some(recovered) = recover(&job.ctx, &config, lease.epoch()).await? else { return Ok(None) };
         let Recovered { dispatch, keeper, fence, slots, inbox } = recovered;
         job.desk.replace(Some(dispatch));
