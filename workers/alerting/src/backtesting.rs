@@ -50,7 +50,7 @@ impl BacktestHandler {
         let until_ms = command.until_ms.unwrap_or(now_ms).min(now_ms + MAX_AHEAD_MS);
         let since_ms = command.since_ms.unwrap_or(0);
         if since_ms >= until_ms {
-            return Err(Failure::reject("the end of the time to look at is not after its beginning"));
+            return Err(Failure::decline("the end of the time to look at is not after its beginning"));
         }
         Ok((since_ms, until_ms))
     }
@@ -61,7 +61,7 @@ impl BacktestHandler {
         let lines = |errors: Vec<crate::rules::RuleError>| {
             errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         };
-        RuleSet::parse(&[source], &[], false).map(Arc::new).map_err(|errors| Failure::reject(lines(errors)))
+        RuleSet::parse(&[source], &[], false).map(Arc::new).map_err(|errors| Failure::decline(lines(errors)))
     }
 }
 

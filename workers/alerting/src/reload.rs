@@ -118,6 +118,6 @@ impl CommandHandler for ReloadHandler {
             .ask_owner(&subject::qry("alerting", "reload"), &(), WITHIN)
             .await
             .map_err(Failure::retry)?;
-        if outcome.errors.is_empty() { Ok(outcome) } else { Err(Failure::reject(outcome.errors.join("\n"))) }
+        if outcome.errors.is_empty() { Ok(outcome) } else { Err(Failure::decline(outcome.errors.join("\n"))) }
     }
 }

@@ -84,5 +84,6 @@ async fn a_silence_is_made_changed_replaced_and_ended() {
         assert_eq!(refused.state, State::Rejected, "{id}");
         assert!(refused.error.unwrap().contains(says), "{id}");
     }
+    assert!(bus.dead_letters(0, 9).await.unwrap().is_empty(), "who asked is told, and nobody is called");
     ctx.tasks.shutdown(SOON).await;
 }

@@ -32,6 +32,13 @@ pub enum Failure {
         /// Why it was given up.
         reason: String,
     },
+    /// A command makes no sense as things stand. Who asked is told so by its operation, which ends rejected, and that is all: there is nothing to be mended and
+    /// redriven. A message that is no command becomes a dead letter.
+    #[error("{reason}")]
+    Decline {
+        /// Why not, in words for who asked.
+        reason: String,
+    },
     /// Its effect, which must not happen twice, may or may not have happened: the message becomes a dead letter.
     #[error("it is not known whether it happened: {reason}")]
     Unknown {
@@ -59,6 +66,11 @@ impl Failure {
     /// Not any more.
     pub fn give_up(reason: impl Display) -> Self {
         Self::GiveUp { reason: reason.to_string() }
+    }
+
+    /// Not as it is asked for.
+    pub fn decline(reason: impl Display) -> Self {
+        Self::Decline { reason: reason.to_string() }
     }
 
     /// Perhaps it happened.

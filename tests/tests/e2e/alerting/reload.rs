@@ -40,6 +40,9 @@ async fn broken_rules_are_named_and_the_ones_that_run_stay() {
     assert!(!checked.0, "{}", checked.1);
     assert_names_all(&checked.1);
 
+    let (_, letters) = up.client().get("/api/dead-letters").await;
+    assert_eq!(letters["letters"], serde_json::json!([]), "a mistake in a file calls nobody");
+
     // The same by SIGHUP, which has nobody to answer: the log says it, and so does the list of rules.
     up.process().signal(Signal::SIGHUP);
     let told = |line: &str| line.contains("windoww").then_some(());

@@ -48,7 +48,7 @@ impl SetSilenceHandler {
     pub async fn check(&self, command: &SetSilence) -> Result<(), Failure> {
         let former = self.former(command).await?.map(|former| former.value);
         let asking = change::Asking { operation: "", requested_by: "", now_ms: self.0.clock.now_ms() };
-        change::set(command, former, &asking).map(drop).map_err(Failure::reject)
+        change::set(command, former, &asking).map(drop).map_err(Failure::decline)
     }
 
     async fn former(&self, command: &SetSilence) -> Result<Option<Entry<Silence>>, Failure> {
@@ -74,7 +74,7 @@ impl CommandHandler for SetSilenceHandler {
         };
         let revision = former.as_ref().map(|former| former.revision);
         let setting =
-            change::set(&command, former.map(|former| former.value), &asking).map_err(Failure::reject)?;
+            change::set(&command, former.map(|former| former.value), &asking).map_err(Failure::decline)?;
         let silence = match revision.filter(|_| command.id.as_deref() == Some(&setting.silence.id)) {
             Some(revision) => self.0.update(setting.silence, revision).await?,
             None => self.0.create(setting.silence).await?,
@@ -147,7 +147,7 @@ impl Kept {
     }
 
     async fn find(&self, id: &str) -> Result<Entry<Silence>, Failure> {
-        let none = || Failure::reject(format!("there is no silence {id:?}"));
+        let none = || Failure::decline(format!("there is no silence {id:?}"));
         self.look(id).await?.ok_or_else(none)
     }
 

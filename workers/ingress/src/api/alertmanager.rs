@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access;
-use crate::alerting::{ask_any, ask_owner};
+use crate::alerting::{ask_any, ask_owner, check};
 use crate::alertmanager::shape::{
     self, AlertGroups, AlertmanagerStatus, GettableAlerts, GettableSilence, GettableSilences,
     PostableSilence, PostedSilence, Receivers,
@@ -170,6 +170,7 @@ async fn v2_set_silence(
     if let Some(id) = &command.id {
         find_silence(&app, id).await?;
     }
+    check(&app.bus, &command).await?;
     let result = command::obeyed(&app, &asked, &command, OBEYED_WITHIN).await?;
     let silence: Silence = serde_json::from_value(result).map_err(|error| {
         Problem::new(Kind::Internal, format!("the silence is set, and what it is cannot be read: {error}"))

@@ -133,7 +133,10 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Retry { reason, .. } => Self::new(Kind::BusUnavailable, reason),
-            Failure::Reject { reason } | Failure::GiveUp { reason } | Failure::Unknown { reason } => {
+            Failure::Reject { reason }
+            | Failure::GiveUp { reason }
+            | Failure::Decline { reason }
+            | Failure::Unknown { reason } => {
                 tracing::error!(error = reason, "the bus refused to be read");
                 Self::new(Kind::Internal, reason)
             }

@@ -92,6 +92,10 @@ impl Handler for Obey {
                 info!(operation.id = %id, operation.kind = delivery.message.subject(), "a command was obeyed");
                 Ok(())
             }
+            Err(Failure::Decline { reason }) => {
+                info!(operation.id = %id, operation.kind = delivery.message.subject(), reason, "a command was declined");
+                Ok(self.operations.finish(&id, State::Rejected, Err(reason)).await?)
+            }
             Err(failure) => Err(self.note(&id, failure).await),
         }
     }

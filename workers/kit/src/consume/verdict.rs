@@ -55,7 +55,7 @@ pub(super) fn after(result: &Result<(), Failure>, attempts: Attempts, options: &
     let failed = attempts.failed + 1;
     match result {
         Ok(()) => Verdict::Done,
-        Err(Failure::Reject { reason }) => bury(BurialKind::Rejected, reason),
+        Err(Failure::Reject { reason } | Failure::Decline { reason }) => bury(BurialKind::Rejected, reason),
         Err(Failure::GiveUp { reason }) => bury(BurialKind::Exhausted, reason),
         Err(unknown @ Failure::Unknown { .. }) => bury(BurialKind::Unknown, &unknown.to_string()),
         Err(Failure::Retry { reason, .. }) if failed >= options.max_failures => {
@@ -112,6 +112,7 @@ mod tests {
         );
         assert_eq!(kind(after(&Err(Failure::reject("x")), at(0), &options)), Some(BurialKind::Rejected));
         assert_eq!(kind(after(&Err(Failure::give_up("x")), at(0), &options)), Some(BurialKind::Exhausted));
+        assert_eq!(kind(after(&Err(Failure::decline("x")), at(0), &options)), Some(BurialKind::Rejected));
         assert_eq!(kind(after(&Err(Failure::unknown("x")), at(0), &options)), Some(BurialKind::Unknown));
     }
 
