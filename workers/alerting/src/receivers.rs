@@ -6,6 +6,7 @@ pub mod http;
 mod pagerduty;
 mod slack;
 mod text;
+mod veil;
 mod webhook;
 
 use std::collections::BTreeMap;

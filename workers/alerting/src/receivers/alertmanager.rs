@@ -54,7 +54,9 @@ impl Alertmanager {
     pub async fn tell(&self, alerts: &[Alert], now_ms: u64) -> Result<(), Failure> {
         for alerts in alerts.chunks(AT_ONCE) {
             let body: Vec<_> = alerts.iter().map(|alert| self.postable(alert, now_ms)).collect();
-            self.http.post(Post { url: &self.url, token: None, key: None, body: &body }).await?;
+            self.http
+                .post(Post { url: &self.url, token: None, key: None, body: &body, hidden: None })
+                .await?;
         }
         Ok(())
     }

@@ -11,6 +11,9 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 
+use super::text::shortened;
+use super::veil::Veil;
+
 /// How long one try may take.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may take to be made.
@@ -18,7 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest that a receiver can ask to be left alone.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 /// How much of an answer is read for its reason.
-const MOST_ANSWER_BYTES: usize = 512;
+const MOST_READ_BYTES: usize = 8 * 1024;
+/// How much of it is told.
+const MOST_ANSWER_CHARS: usize = 500;
 
 /// A client for all receivers. It follows no redirect: what is configured is where things go.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ pub struct Post<'a, B> {
     pub key: Option<&'a str>,
     /// What is sent.
     pub body: &'a B,
+    /// A secret in it.
+    pub hidden: Option<&'a Secret>,
 }
 
 /// Whether a secret can be sent as a bearer token.
@@ -74,19 +81,19 @@ impl Http {
         }
         match request.send().await {
             Ok(response) if response.status().is_success() => Ok(()),
-            Ok(response) => Err(refused(response).await),
+            Ok(response) => Err(refused(response, &Veil::over(&post)).await),
             Err(error) if error.is_builder() => Err(Failure::reject(said(error))),
             Err(error) => Err(Failure::retry(said(error))),
         }
     }
 }
 
-async fn refused(response: Response) -> Failure {
+async fn refused(response: Response, veil: &Veil) -> Failure {
     let status = response.status();
     let after =
         response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let after = after.map(|seconds| Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
-    let reason = reason(status, &beginning(response).await);
+    let reason = reason(status, &beginning(response, veil).await);
     let passes = status.is_server_error()
         || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status);
     match (passes, after) {
@@ -104,15 +111,22 @@ fn reason(status: StatusCode, answer: &str) -> String {
     }
 }
 
-/// The beginning of an answer, in one line.
-async fn beginning(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while bytes.len() < MOST_ANSWER_BYTES
-        && let Ok(Some(chunk)) = response.chunk().await
-    {
-        bytes.extend_from_slice(&chunk[..chunk.len().min(MOST_ANSWER_BYTES - bytes.len())]);
+/// The beginning of an answer, in one line, without secrets.
+async fn beginning(mut response: Response, veil: &Veil) -> String {
+    let (mut bytes, mut is_cut) = (Vec::new(), false);
+    while let Ok(Some(chunk)) = response.chunk().await {
+        is_cut = bytes.len() + chunk.len() > MOST_READ_BYTES;
+        bytes.extend_from_slice(&chunk[..chunk.len().min(MOST_READ_BYTES - bytes.len())]);
+        if is_cut {
+            break;
+        }
     }
-    String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
+    if is_cut {
+        // What is cut off may have begun with a part of a secret.
+        bytes.truncate(bytes.len().saturating_sub(veil.longest()));
+    }
+    let text = veil.drawn_over(&String::from_utf8_lossy(&bytes));
+    shortened(&text.split_whitespace().collect::<Vec<_>>().join(" "), MOST_ANSWER_CHARS)
 }
 
 /// The error with its causes, without the address.
@@ -123,7 +137,7 @@ fn said(error: reqwest::Error) -> String {
 #[cfg(test)]
 mod tests {
     use axum::Router;
-    use axum::http::HeaderMap;
+    use axum::http::{HeaderMap, Uri};
     use axum::response::{IntoResponse, Redirect};
     use axum::routing::post;
     use serde_json::json;
@@ -152,6 +166,13 @@ mod tests {
             .route("/broken", post(async || (StatusCode::BAD_GATEWAY, "x".repeat(100_000))))
             .route("/timeout", post(async || StatusCode::REQUEST_TIMEOUT))
             .route("/gone", post(async || (StatusCode::GONE, "channel_is_archived")))
+            .route(
+                "/echo/{secret}",
+                post(async |uri: Uri, headers: HeaderMap| {
+                    let heard = format!("no such hook {uri} for {:?} ", headers["authorization"]);
+                    (StatusCode::GONE, heard.repeat(MOST_READ_BYTES / heard.len()) + "hunter2hun")
+                }),
+            )
             .route("/moved", post(async || Redirect::temporary("/fine").into_response()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -163,7 +184,7 @@ mod tests {
         let (url, token) = (url.into(), "t".to_owned().into());
         Http::new()
             .unwrap()
-            .post(Post { url: &url, token: Some(&token), key: Some("k"), body: &json!({}) })
+            .post(Post { url: &url, token: Some(&token), key: Some("k"), body: &json!({}), hidden: None })
             .await
     }
 
@@ -189,6 +210,13 @@ mod tests {
             let failure = posted(format!("{server}/{path}")).await.unwrap_err();
             assert!(matches!(&failure, Failure::Reject { reason } if reason.contains(says)), "{failure}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_repeats_what_it_was_sent_is_told_without_it() {
+        let failure = posted(server().await + "/echo/hunter2hunter2").await.unwrap_err();
+        let told = failure.to_string();
+        assert!(told.contains("no such hook") && !told.contains("hunter2"), "{told}");
     }
 
     #[tokio::test]

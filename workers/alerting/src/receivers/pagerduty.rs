@@ -34,7 +34,8 @@ impl PagerDuty {
 
     pub(super) async fn send(&self, notify: &Notify) -> Result<(), Failure> {
         let body = &event(notify, self.routing_key.expose(), &self.external_url);
-        self.http.post(Post { url: &self.url, token: None, key: Some(&notify.key), body }).await
+        let (url, key, hidden) = (&self.url, Some(notify.key.as_str()), Some(&self.routing_key));
+        self.http.post(Post { url, token: None, key, body, hidden }).await
     }
 }
 

@@ -32,7 +32,7 @@ impl Slack {
 
     pub(super) async fn send(&self, notify: &Notify) -> Result<(), Failure> {
         let body = &payload(notify, &self.external_url);
-        self.http.post(Post { url: &self.url, token: None, key: Some(&notify.key), body }).await
+        self.http.post(Post { url: &self.url, token: None, key: Some(&notify.key), body, hidden: None }).await
     }
 }
 

@@ -59,7 +59,9 @@ impl Webhook {
     pub(super) async fn send(&self, notify: &Notify) -> Result<(), Failure> {
         let body = &payload(notify, &self.external_url);
         let key = if fault::disabled("dedup") { fresh_id() } else { notify.key.clone() };
-        self.http.post(Post { url: &self.url, token: self.token.as_ref(), key: Some(&key), body }).await
+        self.http
+            .post(Post { url: &self.url, token: self.token.as_ref(), key: Some(&key), body, hidden: None })
+            .await
     }
 }
 
