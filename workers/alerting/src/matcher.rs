@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use keelson_schemas::alerting::{Labels, Matcher};
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 
-/// How large a compiled regular expression may become.
-const REGEX_BYTES: usize = 1 << 20;
+/// How large a compiled regular expression may become: it comes from whoever asks.
+const REGEX_BYTES: usize = 256 * 1024;
 
 /// Conditions on labels, all of which must match; none matches everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,9 +129,9 @@ impl Compiled {
 
 /// The expression, to match a value as a whole.
 fn whole(expression: &str) -> Result<Regex, regex::Error> {
+    let build = |expression: &str| RegexBuilder::new(expression).size_limit(REGEX_BYTES).build();
     // Compiled by itself first: "a)(b" must not become right by what is put around it.
-    Regex::new(expression)?;
-    regex::RegexBuilder::new(&format!("^(?:{expression})$")).size_limit(REGEX_BYTES).build()
+    build(expression).and_then(|_| build(&format!("^(?:{expression})$")))
 }
 
 #[cfg(test)]

@@ -76,10 +76,14 @@ impl Silences {
         matching.map(|known| &known.silence.id)
     }
 
-    /// Those that nobody wants to see any more.
-    pub fn outdated(&self, now_ms: u64) -> impl Iterator<Item = Outdated> {
-        let outdated = self.0.values().filter(move |known| is_outdated(&known.silence, now_ms));
-        outdated.map(|known| Outdated { id: known.silence.id.clone(), revision: known.revision })
+    /// Forgets those that nobody wants to see any more, and gives them, to be removed. One that cannot be is found again when the bucket is read again.
+    pub fn forget(&mut self, now_ms: u64) -> Vec<Outdated> {
+        let outdated = self.0.values().filter(|known| is_outdated(&known.silence, now_ms));
+        let outdated =
+            outdated.map(|known| Outdated { id: known.silence.id.clone(), revision: known.revision });
+        let outdated: Vec<Outdated> = outdated.collect();
+        outdated.iter().for_each(|outdated| _ = self.0.remove(&outdated.id));
+        outdated
     }
 }
 
@@ -139,7 +143,8 @@ mod tests {
         {
             assert_eq!(silences.silencing(&labels(service), now_ms).count(), expected, "{service} {now_ms}");
         }
-        assert_eq!(silences.outdated(200 + KEPT_MS).count(), 0);
-        assert_eq!(silences.outdated(201 + KEPT_MS).count(), 1);
+        assert_eq!(silences.forget(200 + KEPT_MS), []);
+        assert_eq!(silences.forget(201 + KEPT_MS), [Outdated { id: "a".into(), revision: 1 }]);
+        assert_eq!(silences.forget(201 + KEPT_MS), [], "it is removed once");
     }
 }

@@ -229,7 +229,7 @@ impl Dispatch {
     /// Forgets alerts, and gives the silences, that nobody wants to see any more.
     pub fn forget(&mut self, now_ms: u64) -> Vec<Outdated> {
         self.alerts.forget(now_ms, &self.flap);
-        self.silences.outdated(now_ms).collect()
+        self.silences.forget(now_ms)
     }
 
     fn insert(&mut self, id: GroupId, group: Group, routed: bool) {

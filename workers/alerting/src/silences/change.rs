@@ -11,6 +11,9 @@ use crate::matcher::Matchers;
 /// The most bytes that matchers, author and comment may have together; a key of the bucket has 64 KiB.
 const MOST_BYTES: usize = 16 * 1024;
 
+/// The most matchers: each is compiled wherever alerts are notified.
+const MOST_MATCHERS: usize = 50;
+
 /// What is to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
@@ -84,6 +87,12 @@ pub fn ended(silence: Silence, now_ms: u64) -> Silence {
 }
 
 fn matchers(texts: &[String]) -> Result<Vec<Matcher>, String> {
+    if texts.len() > MOST_MATCHERS {
+        return Err(format!("it has {} matchers: {MOST_MATCHERS} are the most", texts.len()));
+    }
+    if texts.iter().map(String::len).sum::<usize>() > MOST_BYTES {
+        return Err(format!("its matchers may have {MOST_BYTES} bytes together"));
+    }
     let matchers = Matchers::parse(texts);
     let matchers = matchers
         .map_err(|errors| errors.into_iter().map(|error| error.message).collect::<Vec<_>>().join("; "))?;
@@ -198,6 +207,9 @@ mod tests {
                 },
                 "before it starts",
             ),
+            (command(&vec!["a=b"; MOST_MATCHERS + 1]), "50 are the most"),
+            (command(&[&format!("a={}", "x".repeat(MOST_BYTES))]), "bytes together"),
+            (command(&["a=~(a{999}){999}"]), "regular expression"),
             (SetSilence { comment: "x".repeat(MOST_BYTES), ..good() }, "bytes together"),
         ] {
             let refused = asked(&command, None, NOW_MS).unwrap_err();
