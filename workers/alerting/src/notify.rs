@@ -9,6 +9,7 @@ pub mod config;
 mod courier;
 pub mod desk;
 pub mod dispatch;
+mod failures;
 mod feed;
 pub mod group;
 pub mod inhibit;

@@ -1,7 +1,7 @@
 //! Delivering: at most one notification of a lane at a time, so that they arrive in their order, and a bounded number to each receiver, so that one that is slow
 //! delays nobody else. What fails is tried again for more than an hour; what is refused, or too old by then, becomes a dead letter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use keelson_kit::publish::PublishError;
 use keelson_kit::retry::{Schedule, wait_for_attempt};
 use keelson_kit::role::Context;
 use keelson_kit::trace;
-use keelson_schemas::alerting::{Notify, Reading, Signals};
+use keelson_schemas::alerting::{Notify, Signals};
 use keelson_schemas::envelope::TraceContext;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
 use super::dispatch::Dispatch;
+use super::failures;
 use super::group::{Group, GroupId};
 use super::outbox::Done;
 use crate::receivers::Receivers;
@@ -54,6 +55,15 @@ type Outlet = (String, String);
 struct Traffic {
     under_way: usize,
     waiting: VecDeque<GroupId>,
+    /// The same: whether a group waits is asked often.
+    waits: HashSet<GroupId>,
+}
+
+/// Why a notification is given up.
+pub struct GivenUp {
+    reason: String,
+    /// Whether it is not refused but too old: then the receiver is told of it anew.
+    may_pass: bool,
 }
 
 /// A notification that is under way.
@@ -138,7 +148,7 @@ impl Courier {
                     alerts = notify.alerts.len(),
                     "notified"
                 );
-                dispatch.sealed(group, &notify.integration, *number, |lane| lane.delivered(now_ms));
+                dispatch.sealed(group, &notify.integration, *number, |lane, _| lane.delivered(now_ms));
             }
             Err(Failure::Retry { after, reason }) if now_ms < since_ms.saturating_add(GIVE_UP_AFTER_MS) => {
                 warn!(
@@ -151,32 +161,36 @@ impl Courier {
                 );
                 let wait = after.unwrap_or_else(|| wait_for_attempt(TRIES, attempts));
                 let again_ms = now_ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-                dispatch.sealed(group, &notify.integration, *number, |lane| lane.failed(&reason, again_ms));
+                dispatch
+                    .sealed(group, &notify.integration, *number, |lane, _| lane.failed(&reason, again_ms));
             }
-            Err(failure) => return Some(self.bury(parcel, failure.to_string(), attempts)),
+            Err(failure) => {
+                let may_pass = matches!(failure, Failure::Retry { .. });
+                return Some(self.bury(parcel, GivenUp { reason: failure.to_string(), may_pass }, attempts));
+            }
         }
         self.over(&parcel);
         None
     }
 
     /// Dead-letters a notification. Until that is done nothing else of its lane is delivered.
-    fn bury(&self, parcel: Box<Parcel>, reason: String, attempts: u32) -> BoxFuture<'static, Done> {
+    fn bury(&self, parcel: Box<Parcel>, given_up: GivenUp, attempts: u32) -> BoxFuture<'static, Done> {
         let notify = &parcel.notify;
         error!(
             receiver = notify.receiver,
             integration = notify.integration,
             group.key = notify.group_key,
             attempts,
-            reason,
+            reason = given_up.reason,
             "a notification is given up and dead-lettered"
         );
         let bus = self.ctx.bus.clone();
         let burying = async move {
             let notify = &parcel.notify;
-            let said = format!("{} by {}: {reason}", notify.receiver, notify.integration);
+            let said = format!("{} by {}: {}", notify.receiver, notify.integration, given_up.reason);
             let result = dead_letter::bury_command(&bus, &notify.key, notify, &said, attempts).await;
             fault::point("notify.dead-lettered");
-            Done::Buried(parcel, reason, result.map(drop))
+            Done::Buried(parcel, given_up, result.map(drop))
         };
         burying.boxed()
     }
@@ -186,16 +200,23 @@ impl Courier {
         &mut self,
         dispatch: &mut Dispatch,
         parcel: &Parcel,
-        reason: &str,
+        GivenUp { reason, may_pass }: &GivenUp,
         result: Result<(), PublishError>,
     ) {
-        let again_ms = self.ctx.clock.now_ms().saturating_add(BURY_AGAIN_MS);
-        dispatch.sealed(&parcel.group, &parcel.notify.integration, parcel.number, |lane| match result {
-            Ok(()) => lane.given_up(reason),
-            Err(error) => {
-                lane.failed(&format!("{reason}; and it cannot be dead-lettered: {error}"), again_ms)
-            }
-        });
+        let now_ms = self.ctx.clock.now_ms();
+        let again_ms = now_ms.saturating_add(BURY_AGAIN_MS);
+        dispatch.sealed(
+            &parcel.group,
+            &parcel.notify.integration,
+            parcel.number,
+            |lane, changes| match result {
+                Ok(()) if *may_pass => lane.tell_anew(reason, changes, now_ms),
+                Ok(()) => lane.given_up(reason),
+                Err(error) => {
+                    lane.failed(&format!("{reason}; and it cannot be dead-lettered: {error}"), again_ms)
+                }
+            },
+        );
         self.over(parcel);
     }
 
@@ -213,11 +234,9 @@ impl Courier {
 
     /// How often delivering failed since this was last asked, for rules to look at.
     pub fn failures(&mut self) -> Signals {
-        let reading = |((receiver, integration), count): (Outlet, u64)| Reading {
-            signal: "notification_failures".to_owned(),
-            labels: [("receiver".to_owned(), receiver), ("integration".to_owned(), integration)].into(),
-            value: count as f64,
-            ts: self.ctx.clock.now_ms(),
+        let now_ms = self.ctx.clock.now_ms();
+        let reading = |((receiver, integration), count): (Outlet, u64)| {
+            failures::reading(&receiver, &integration, count, now_ms)
         };
         Signals { readings: std::mem::take(&mut self.failures).into_iter().map(reading).collect() }
     }
@@ -229,14 +248,15 @@ impl Traffic {
         let has_room = self.under_way < AT_ONCE;
         if has_room {
             self.under_way += 1;
-        } else if !self.waiting.contains(id) {
+        } else if self.waits.insert(id.clone()) {
             self.waiting.push_back(id.clone());
         }
         has_room
     }
 
     fn next(&mut self) -> Option<GroupId> {
-        if self.under_way < AT_ONCE { self.waiting.pop_front() } else { None }
+        let next = if self.under_way < AT_ONCE { self.waiting.pop_front() } else { None };
+        next.inspect(|id| _ = self.waits.remove(id))
     }
 }
 

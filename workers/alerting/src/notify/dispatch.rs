@@ -9,14 +9,14 @@ mod places;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_kit::kv::Change;
-use keelson_schemas::alerting::{Alert, AlertState, Transition};
+use keelson_schemas::alerting::{Alert, AlertState, Notify, Transition};
 use tracing::warn;
 
 use super::alerts::Alerts;
 use super::config::{Flap, NotifyConfig};
 use super::group::{Group, GroupId};
 use super::inhibit::Inhibitor;
-use super::lane::{Lane, Pumped, Surroundings};
+use super::lane::{Changes, Lane, Pumped, Surroundings};
 use super::route::Routes;
 use crate::silences::{Outdated, Silences};
 
@@ -100,24 +100,21 @@ impl Dispatch {
         })
     }
 
-    /// Takes in a group that was kept.
-    pub fn restore(&mut self, id: GroupId, mut group: Group) {
+    /// Takes in a group that was kept, and gives what waits in it for ways that its receiver no longer has: it is let go.
+    pub fn restore(&mut self, id: GroupId, mut group: Group) -> Vec<Notify> {
         let integrations = self.ways.get(&group.receiver).map_or(&[][..], |ways| &ways.integrations);
-        let former = group.lanes.len();
-        group.lanes.retain(|integration, _| integrations.contains(&integration.as_str()));
-        if group.lanes.len() < former {
-            warn!(
-                group.key,
-                receiver = group.receiver,
-                "a group has alerts for a way that its receiver no longer has; they are let go"
-            );
-        }
+        let let_go = group.keep_ways(&id, integrations);
         for integration in integrations {
             group.lanes.entry((*integration).to_owned()).or_default();
         }
         let policy = self.leading_to(&id, &group);
         group.timing = policy.as_ref().map_or(group.timing, |policy| policy.timing);
-        self.insert(id, group, policy.is_some());
+        self.insert(id.clone(), group, policy.is_some());
+        if let (false, Some(entry)) = (let_go.is_empty(), self.groups.get_mut(&id)) {
+            // To be written: it is let go once.
+            entry.version += 1;
+        }
+        let_go
     }
 
     /// Takes in the transition at a sequence, and the trace that led to it. Only [`Dispatch::settle`] decides what follows from it.
@@ -201,15 +198,22 @@ impl Dispatch {
     }
 
     /// Changes a lane whose sealed notification has this number; nothing if that is over.
-    pub fn sealed(&mut self, id: &GroupId, integration: &str, number: u64, change: impl FnOnce(&mut Lane)) {
+    pub fn sealed(
+        &mut self,
+        id: &GroupId,
+        integration: &str,
+        number: u64,
+        change: impl FnOnce(&mut Lane, &Changes),
+    ) {
         let Some(entry) = self.groups.get_mut(id) else { return };
-        let lane = entry.group.lanes.get_mut(integration);
+        let Group { lanes, changes, .. } = &mut entry.group;
+        let lane = lanes.get_mut(integration);
         let Some(lane) =
             lane.filter(|lane| lane.sealed.as_ref().is_some_and(|sealed| sealed.number == number))
         else {
             return;
         };
-        change(lane);
+        change(lane, changes);
         entry.version += 1;
         self.touched.insert(id.clone());
     }

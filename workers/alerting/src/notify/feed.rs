@@ -8,15 +8,18 @@ use keelson_kit::lease::Lease;
 use keelson_kit::retry::{Backoff, Schedule};
 use keelson_kit::role::Context;
 use keelson_kit::tasks::Tasks;
-use keelson_schemas::alerting::{Alert, AlertState};
+use keelson_schemas::alerting::{Alert, AlertState, Signals};
 use tokio::sync::watch;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::config::NotifyConfig;
 use super::desk::Desk;
+use super::failures;
 use crate::receivers::alertmanager::{Alertmanager, EVERY};
 use crate::receivers::http::Http;
 
+/// What it is called where failures are counted.
+const INTEGRATION: &str = "alertmanager";
 /// After a failure.
 const TRIES: Schedule = Schedule { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
@@ -118,7 +121,15 @@ impl Feed {
         if news.is_empty() || !self.lease.is_valid() {
             return Ok(());
         }
-        self.alertmanager.tell(&news, now_ms).await.map_err(|failure| failure.to_string())?;
+        let told_of = self.alertmanager.tell(&news, now_ms).await;
+        if told_of.as_ref().map_or(true, |refused| !refused.is_empty()) {
+            let failure = failures::reading(&self.receiver, INTEGRATION, 1, now_ms);
+            failures::publish(&self.ctx, Signals { readings: vec![failure] });
+        }
+        for reason in told_of.map_err(|failure| failure.to_string())? {
+            // What it refuses now it would refuse at once again: it is told of it with everything else.
+            error!(receiver = self.receiver, reason, "an Alertmanager refuses what it is told");
+        }
         news.iter().for_each(|alert| told.note(alert));
         Ok(())
     }

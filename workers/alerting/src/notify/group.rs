@@ -6,7 +6,7 @@ use keelson_schemas::alerting::{Alert, AlertState, Delivery, Labels, Notify};
 use keelson_schemas::id;
 use serde::{Deserialize, Serialize};
 
-use super::lane::{Changes, Lane};
+use super::lane::{Changes, Lane, Sealed};
 use super::route::Timing;
 use super::size::bytes;
 
@@ -112,6 +112,19 @@ impl Group {
         change.is_some_and(|alert| alert.state == AlertState::Firing)
     }
 
+    /// Lets go of the receiver's ways that are not among these, and gives the notifications that waited for them.
+    pub fn keep_ways(&mut self, id: &GroupId, integrations: &[&str]) -> Vec<Notify> {
+        let gone = self.lanes.keys().filter(|lane| !integrations.contains(&lane.as_str()));
+        let gone: Vec<String> = gone.cloned().collect();
+        let mut let_go = Vec::new();
+        for integration in gone {
+            let_go.extend(self.notification(id, &integration));
+            let news = self.lanes.remove(&integration).map(|lane| lane.to_be_sealed()).unwrap_or_default();
+            let_go.extend(news.iter().map(|sealed| self.notify(id, &integration, sealed)));
+        }
+        let_go
+    }
+
     /// Whether it takes no more members.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -155,8 +168,12 @@ impl Group {
     #[must_use]
     pub fn notification(&self, id: &GroupId, integration: &str) -> Option<Notify> {
         let sealed = self.lanes.get(integration)?.sealed.as_ref()?;
+        Some(self.notify(id, integration, sealed))
+    }
+
+    fn notify(&self, id: &GroupId, integration: &str, sealed: &Sealed) -> Notify {
         let key = id::derive("notification", &[&id.0, &self.born, integration, &sealed.number.to_string()]);
-        Some(Notify {
+        Notify {
             key,
             receiver: self.receiver.clone(),
             integration: integration.to_owned(),
@@ -165,7 +182,7 @@ impl Group {
             alerts: sealed.changes.iter().filter_map(|change| self.changes.get(change)).cloned().collect(),
             more: sealed.more,
             repeat: sealed.repeat,
-        })
+        }
     }
 
     /// The trace that led to the sealed notification of a lane: that of the first of its news.

@@ -153,6 +153,35 @@ impl Lane {
         self.error = Some(reason.to_owned());
     }
 
+    /// The sealed notification will not arrive, though it might another time: what it tells is told anew, before everything else and under another number.
+    pub fn tell_anew(&mut self, reason: &str, changes: &Changes, now_ms: u64) {
+        let mut again = self.sealed.take().map(|sealed| sealed.changes).unwrap_or_default();
+        again.sort_unstable();
+        self.due_through = again.last().copied().unwrap_or_default().max(self.due_through);
+        for change in again.into_iter().rev() {
+            self.log.push_front(News { change, since_ms: now_ms });
+            if let Some(alert) = changes.get(&change).filter(|alert| alert.state != AlertState::Firing) {
+                // It has not heard of the end.
+                self.told.entry(alert.fingerprint.clone()).or_insert(change);
+            }
+        }
+        self.given_up(reason);
+    }
+
+    /// The notifications that what waits would make up.
+    #[must_use]
+    pub fn to_be_sealed(&self) -> Vec<Sealed> {
+        let waiting: Vec<News> = self.log.iter().copied().collect();
+        let sealed = |(number, news): (u64, &[News])| Sealed {
+            number,
+            changes: news.iter().map(|news| news.change).collect(),
+            more: 0,
+            repeat: false,
+            since_ms: news.last().map_or(0, |news| news.since_ms),
+        };
+        (self.number + 1..).zip(waiting.chunks(MOST_ALERTS)).map(sealed).collect()
+    }
+
     fn over(&mut self) {
         self.sealed = None;
         self.attempts = 0;
@@ -278,7 +307,8 @@ impl Lane {
     fn context(&self, news: &BTreeSet<String>, room: usize, around: &Surroundings<'_>) -> Vec<u64> {
         let one_is_new = news.iter().any(|fingerprint| self.told.contains_key(fingerprint));
         let others = self.told.iter().filter(|(fingerprint, _)| !news.contains(*fingerprint));
-        let others: Vec<u64> = others.map(|(_, change)| *change).collect();
+        let others = others.map(|(_, change)| *change).filter(|change| around.fires(*change));
+        let others: Vec<u64> = others.collect();
         let mut shown = around.to_be_told(&others);
         if shown.is_empty() && !one_is_new {
             shown = others;

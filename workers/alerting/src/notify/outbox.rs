@@ -20,7 +20,7 @@ use keelson_schemas::codec;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error};
 
-use super::courier::{Courier, Parcel};
+use super::courier::{Courier, GivenUp, Parcel};
 use super::dispatch::{Dispatch, Entry};
 use super::group::{Group, GroupId};
 use super::keeper::Kept;
@@ -113,8 +113,8 @@ pub enum Done {
     Removed(GroupId, Result<u64, ApiError>),
     /// A delivery.
     Delivered(Box<Parcel>, Result<(), Failure>),
-    /// A dead letter of what is given up, for a reason.
-    Buried(Box<Parcel>, String, Result<(), PublishError>),
+    /// A dead letter of what is given up.
+    Buried(Box<Parcel>, GivenUp, Result<(), PublishError>),
     /// The saving of the checkpoint.
     Kept(Kept),
 }
@@ -273,11 +273,11 @@ impl Outbox {
         &mut self,
         dispatch: &mut Dispatch,
         parcel: &Parcel,
-        reason: &str,
+        given_up: &GivenUp,
         result: Result<(), PublishError>,
         covered: u64,
     ) {
-        self.courier.buried(dispatch, parcel, reason, result);
+        self.courier.buried(dispatch, parcel, given_up, result);
         self.go_on(dispatch, covered);
     }
 

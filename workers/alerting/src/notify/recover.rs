@@ -3,9 +3,12 @@
 use anyhow::Context as _;
 use keelson_kit::bus::Bus;
 use keelson_kit::checkpoint::{Checkpoint, CheckpointError};
+use keelson_kit::dead_letter;
 use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
+use keelson_kit::publish::PublishError;
 use keelson_kit::role::Context;
+use keelson_schemas::alerting::Notify;
 use keelson_schemas::codec;
 use tracing::{error, info, warn};
 
@@ -102,6 +105,19 @@ async fn known(checkpoint: &Checkpoint) -> anyhow::Result<Vec<Known>> {
     Ok(known)
 }
 
+/// Dead-letters what nobody can be told of any more.
+async fn let_go(bus: &Bus, notify: &Notify) -> Result<(), PublishError> {
+    let Notify { receiver, integration, .. } = notify;
+    warn!(
+        receiver,
+        integration,
+        group.key = notify.group_key,
+        "a notification waits for a way that its receiver no longer has; it is dead-lettered"
+    );
+    let reason = format!("{receiver} is not told by {integration} any more");
+    dead_letter::bury_command(bus, &notify.key, notify, &reason, 0).await.map(drop)
+}
+
 async fn groups(bus: &Bus, dispatch: &mut Dispatch) -> anyhow::Result<Vec<(GroupId, Slot)>> {
     let mut slots = Vec::new();
     for (key, entry) in bus.kv(BUCKET).list(&key_of("*"), MOST_GROUPS).await? {
@@ -109,7 +125,9 @@ async fn groups(bus: &Bus, dispatch: &mut Dispatch) -> anyhow::Result<Vec<(Group
         match codec::decode::<Group>(Some(codec::MSGPACK), &entry.value) {
             Ok(group) => {
                 slots.push((id.clone(), Slot::read(entry.revision, &group)));
-                dispatch.restore(id, group);
+                for notify in dispatch.restore(id, group) {
+                    let_go(bus, &notify).await?;
+                }
             }
             Err(error) => error!(group.id = %id.0, %error, "a group cannot be read and is passed over"),
         }

@@ -149,7 +149,7 @@ impl Notifier {
         };
         for (id, (revision, group)) in &bus.groups {
             this.knows(id, *revision, group);
-            this.dispatch.restore(id.clone(), group.clone());
+            assert_eq!(this.dispatch.restore(id.clone(), group.clone()), []);
         }
         while this.take(bus, now_ms) {}
         this.dispatch.place(now_ms);
@@ -316,7 +316,7 @@ impl World {
                     self.arrived.push(notify.clone());
                 }
                 let (now_ms, delivered) = (self.now_ms, *arrives && *known);
-                notifier.dispatch.sealed(id, lane, *number, |lane| {
+                notifier.dispatch.sealed(id, lane, *number, |lane, _| {
                     if delivered { lane.delivered(now_ms) } else { lane.failed("no", now_ms) }
                 });
             }

@@ -47,18 +47,22 @@ impl Alertmanager {
         Self { http, url, external_url: external_url.to_owned() }
     }
 
-    /// Tells it how alerts stand at a Unix millisecond. It may be told the same as often as one likes.
+    /// Tells it how alerts stand at a Unix millisecond, and gives its reasons for what it refuses, which keeps nothing else from being told. It may be told the same as
+    /// often as one likes.
     ///
     /// # Errors
-    /// As [`Http::post`] has them; what came before the failure has arrived.
-    pub async fn tell(&self, alerts: &[Alert], now_ms: u64) -> Result<(), Failure> {
+    /// A failure that may pass; what came before it has arrived.
+    pub async fn tell(&self, alerts: &[Alert], now_ms: u64) -> Result<Vec<String>, Failure> {
+        let mut refused = Vec::new();
         for alerts in alerts.chunks(AT_ONCE) {
             let body: Vec<_> = alerts.iter().map(|alert| self.postable(alert, now_ms)).collect();
-            self.http
-                .post(Post { url: &self.url, token: None, key: None, body: &body, hidden: None })
-                .await?;
+            let post = Post { url: &self.url, token: None, key: None, body: &body, hidden: None };
+            match self.http.post(post).await {
+                Err(Failure::Reject { reason }) => refused.push(reason),
+                told => told?,
+            }
         }
-        Ok(())
+        Ok(refused)
     }
 
     fn postable<'a>(&self, alert: &'a Alert, now_ms: u64) -> PostableAlert<'a> {
@@ -75,11 +79,46 @@ impl Alertmanager {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::extract::DefaultBodyLimit;
+    use axum::http::StatusCode;
+    use axum::routing::post;
+    use axum::{Json, Router};
     use keelson_schemas::alerting::Notify;
     use keelson_schemas::message::Message;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+
+    /// An Alertmanager that refuses what has an alert of this name, and counts the others.
+    async fn server(refuses: &'static str) -> (Alertmanager, Arc<AtomicUsize>) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let take = async move |Json(alerts): Json<Vec<Value>>| {
+            if alerts.iter().any(|alert| alert["labels"]["alertname"] == refuses) {
+                return StatusCode::BAD_REQUEST;
+            }
+            count.fetch_add(alerts.len(), Ordering::SeqCst);
+            StatusCode::OK
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route(PATH, post(take)).layer(DefaultBodyLimit::disable());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (Alertmanager::new(Http::new().unwrap(), &url.into(), "http://keelson"), taken)
+    }
+
+    #[tokio::test]
+    async fn what_it_refuses_keeps_nothing_else_from_being_told() {
+        let (alertmanager, taken) = server("Odd").await;
+        let mut alerts = vec![Notify::example().alerts.remove(0); 3 * AT_ONCE];
+        alerts[1].labels.insert("alertname".into(), "Odd".into());
+        let refused = alertmanager.tell(&alerts, 1).await.unwrap();
+        assert!(refused.len() == 1 && refused[0].contains("400"), "{refused:?}");
+        assert_eq!(taken.load(Ordering::SeqCst), 2 * AT_ONCE);
+    }
 
     #[test]
     fn what_fires_lasts_until_the_next_telling_and_some_more() {

@@ -48,6 +48,16 @@ impl Desk {
         told
     }
 
+    /// What is sealed was tried until a second, in vain.
+    fn given_up_for_now(&mut self, second: u64) {
+        let sealed = self.dispatch.groups().find_map(|(id, entry)| {
+            Some((id.clone(), entry.group.lanes.get("webhook")?.sealed.as_ref()?.number))
+        });
+        let (id, number) = sealed.unwrap();
+        self.dispatch
+            .sealed(&id, "webhook", number, |lane, changes| lane.tell_anew("away", changes, second * 1000));
+    }
+
     fn next(&mut self, second: u64) -> Option<Notify> {
         let now_ms = second * 1000;
         self.dispatch.settle(now_ms);
@@ -56,7 +66,7 @@ impl Desk {
             Some((id.clone(), lane.sealed.as_ref()?.number, entry.group.notification(id, "webhook")?))
         });
         let (id, number, notify) = sealed?;
-        self.dispatch.sealed(&id, "webhook", number, |lane| lane.delivered(now_ms));
+        self.dispatch.sealed(&id, "webhook", number, |lane, _| lane.delivered(now_ms));
         Some(notify)
     }
 }
@@ -206,6 +216,39 @@ fn what_flaps_is_held_back_until_it_is_steady() {
     assert_eq!(desk.at(99), NOTHING);
     assert_eq!(desk.at(100), ["+1"], "steady for a minute, and it fires");
     assert_eq!(desk.change(110, WEB, false), ["-1"]);
+}
+
+#[test]
+fn what_could_not_be_delivered_for_too_long_is_told_anew_and_in_order() {
+    let mut desk = Desk::with("");
+    assert_eq!(desk.change(0, WEB, true), ["+1"]);
+    desk.take(30, WEB_2, true);
+    desk.dispatch.settle(30_000);
+    desk.take(31, WEB_2, false);
+    desk.given_up_for_now(4_000);
+    assert_eq!(desk.at(4_000), ["+1 +2", "-2 +1"]);
+    desk.take(5_000, WEB, false);
+    desk.dispatch.settle(5_000_000);
+    desk.given_up_for_now(9_000);
+    assert_eq!(desk.at(9_000), ["-1"], "nor is the end lost");
+    assert_eq!(desk.at(100_000), NOTHING);
+}
+
+#[test]
+fn what_waits_for_a_way_that_is_gone_is_given_back_once() {
+    let mut desk = Desk::with("");
+    desk.take(0, WEB, true);
+    desk.dispatch.settle(0);
+    desk.take(1, WEB, false);
+    let (id, group) =
+        desk.dispatch.groups().map(|(id, entry)| (id.clone(), entry.group.clone())).next().unwrap();
+    let sealed = group.notification(&id, "webhook").unwrap();
+    let mut others = Desk::of(&NotifyConfig::for_tests(&["others"], Route::default()));
+    let let_go = others.dispatch.restore(id.clone(), group);
+    assert_eq!(let_go.iter().map(shown).collect::<Vec<_>>(), ["+1", "-1"]);
+    assert!(let_go[0] == sealed && let_go[1].key != sealed.key);
+    let entry = others.dispatch.group(&id).unwrap();
+    assert_eq!((entry.version, entry.group.clone().keep_ways(&id, &[])), (1, Vec::new()));
 }
 
 #[test]

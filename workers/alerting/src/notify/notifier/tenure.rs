@@ -9,14 +9,13 @@ use keelson_kit::follow::{Follow, FollowError};
 use keelson_kit::incoming::Stored;
 use keelson_kit::kv::{KvError, Watch};
 use keelson_kit::lease::{End, Lease};
-use keelson_kit::publish::fresh_id;
-use keelson_schemas::subject;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::Job;
 use crate::loaded::Loaded;
 use crate::notify::courier::Courier;
+use crate::notify::failures;
 use crate::notify::feed::Feeds;
 use crate::notify::intake;
 use crate::notify::keeper::{Keeper, Kept};
@@ -82,8 +81,8 @@ impl<'a> Tenure<'a> {
         let clock = self.job.ctx.clock.clone();
         loop {
             let wake_at = self.settle()?;
+            // Nothing goes first: deliveries that end all the time must not keep news waiting, nor news them.
             let end = tokio::select! {
-                biased;
                 () = self.lease.over(&self.job.ctx.tasks) => return self.leave().await,
                 _ = self.loaded.changed() => {
                     self.finish().await?;
@@ -182,8 +181,8 @@ impl<'a> Tenure<'a> {
             Done::Delivered(parcel, result) => {
                 desk.with(|dispatch| outbox.delivered(dispatch, parcel, result, covered))
             }
-            Done::Buried(parcel, reason, result) => {
-                desk.with(|dispatch| outbox.buried(dispatch, &parcel, &reason, result, covered))
+            Done::Buried(parcel, given_up, result) => {
+                desk.with(|dispatch| outbox.buried(dispatch, &parcel, &given_up, result, covered))
             }
             Done::Kept(kept) => return kept_or_over(&mut self.keeper, kept),
         };
@@ -206,16 +205,10 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Failures are something to be alerted about, too. What cannot be told now is not told: the next failure will do.
     fn tell_of_failures(&mut self) {
         let signals = self.outbox.failures();
         if !signals.readings.is_empty() {
-            let bus = self.job.ctx.bus.clone();
-            let telling = async move {
-                bus.publish_message(subject::evt("notifier", "signals"), fresh_id(), &signals).await?;
-                Ok(())
-            };
-            self.job.ctx.tasks.spawn_once("signals of the notifier", telling);
+            failures::publish(&self.job.ctx, signals);
         }
     }
 
