@@ -10,6 +10,7 @@ use keelson_kit::checkpoint::{Checkpoint, CheckpointError, Snapshot, pack, unpac
 use keelson_kit::fault;
 use keelson_kit::journal::{Commit, Journal};
 use keelson_kit::publish::Outgoing;
+use keelson_kit::stream::StreamInfo;
 use keelson_schemas::alerting::{Alert, AlertState, Transition};
 use keelson_schemas::message::Message;
 use keelson_schemas::{codec, id, subject};
@@ -143,12 +144,7 @@ impl History {
 
     fn fold(&mut self, transition: &Transition) {
         let Transition { alert, at_ms, slices_through, .. } = transition;
-        match alert.state {
-            AlertState::Pending | AlertState::Firing => {
-                _ = self.alerts.insert(alert.fingerprint.clone(), alert.clone())
-            }
-            AlertState::Inactive | AlertState::Resolved => _ = self.alerts.remove(&alert.fingerprint),
-        }
+        fold(&mut self.alerts, alert);
         self.position.slices_through = self.position.slices_through.max(*slices_through);
         self.position.at_ms = self.position.at_ms.max(*at_ms);
     }
@@ -164,13 +160,59 @@ impl History {
     }
 }
 
+/// The alerts that are pending or fire, as who is not their writer knows them: by the writer's checkpoint, and the transitions that come after it.
+#[derive(Debug, Default)]
+pub struct Live {
+    alerts: BTreeMap<String, Alert>,
+    through: u64,
+}
+
+impl Live {
+    /// By the writer's checkpoint, for the stream as it is; none without one.
+    ///
+    /// # Errors
+    /// The bus is away, or the checkpoint is being replaced.
+    pub async fn kept(bus: &Bus, stream: &StreamInfo) -> anyhow::Result<Option<Self>> {
+        let Some((head, chunks)) = Checkpoint::read_all(bus, CHECKPOINT).await? else { return Ok(None) };
+        // What is past the end is lost, and its sequences are used again.
+        let is_of_it = head.stream_created_ms == stream.created_ms;
+        let through = if is_of_it { head.sequence.min(stream.last_sequence) } else { 0 };
+        Ok((!head.is_empty()).then_some(Self { alerts: by_fingerprint(unpack(&chunks)?), through }))
+    }
+
+    /// Takes in the transition at a sequence.
+    pub fn take(&mut self, sequence: u64, transition: &Transition) {
+        if sequence > self.through {
+            self.through = sequence;
+            fold(&mut self.alerts, &transition.alert);
+        }
+    }
+
+    /// They, by their fingerprints.
+    #[must_use]
+    pub fn alerts(&self) -> &BTreeMap<String, Alert> {
+        &self.alerts
+    }
+}
+
+fn fold(alerts: &mut BTreeMap<String, Alert>, alert: &Alert) {
+    match alert.state {
+        AlertState::Pending | AlertState::Firing => {
+            _ = alerts.insert(alert.fingerprint.clone(), alert.clone());
+        }
+        AlertState::Inactive | AlertState::Resolved => _ = alerts.remove(&alert.fingerprint),
+    }
+}
+
 async fn restore(checkpoint: &Checkpoint) -> anyhow::Result<(BTreeMap<String, Alert>, Position)> {
     let head = checkpoint.head();
     if head.is_empty() {
         return Ok((BTreeMap::new(), Position::default()));
     }
     let position = codec::decode(Some(codec::MSGPACK), &head.meta)?;
-    let alerts = unpack::<Alert>(&checkpoint.load().await?)?.into_iter();
-    let alerts = alerts.map(|alert| (alert.fingerprint.clone(), alert)).collect();
-    Ok((alerts, position))
+    Ok((by_fingerprint(unpack(&checkpoint.load().await?)?), position))
+}
+
+fn by_fingerprint(alerts: Vec<Alert>) -> BTreeMap<String, Alert> {
+    alerts.into_iter().map(|alert| (alert.fingerprint.clone(), alert)).collect()
 }

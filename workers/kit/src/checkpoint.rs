@@ -119,6 +119,18 @@ impl Checkpoint {
         Ok(head.map_err(|error| failed(name, error))?.map(|entry| entry.value))
     }
 
+    /// What was last saved, without making it one's own: the head and all chunks, for readers; None when there is none yet.
+    ///
+    /// # Errors
+    /// When the bus does not answer. [`CheckpointError::Damaged`], too, while its owner replaces it: another time will do.
+    pub async fn read_all(bus: &Bus, name: &str) -> Result<Option<(Head, Vec<Bytes>)>, CheckpointError> {
+        let Some(head) = Self::peek(bus, name).await? else { return Ok(None) };
+        let (bus, name, saves) = (bus.clone(), name.to_owned(), head.saves);
+        let reader = Self { kv: bus.kv(BUCKET), bus, name, head, revision: 0, saves };
+        let chunks = reader.load().await?;
+        Ok(Some((reader.head, chunks)))
+    }
+
     /// Makes the checkpoint this owner's, under the epoch of its lease. `name` is the beginning of all its keys.
     ///
     /// # Errors

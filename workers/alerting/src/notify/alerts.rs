@@ -75,16 +75,37 @@ impl Alerts {
             return false;
         }
         self.sequence = sequence;
+        self.note(transition, flap);
+        true
+    }
+
+    /// Takes in a transition that has no sequence.
+    pub fn note(&mut self, transition: &Transition, flap: &Flap) {
         let fingerprint = &transition.alert.fingerprint;
-        if transition.alert.state == AlertState::Inactive {
-            self.known.remove(fingerprint);
-            return true;
-        }
         match self.known.get_mut(fingerprint) {
+            _ if transition.alert.state == AlertState::Inactive => drop(self.known.remove(fingerprint)),
             Some(known) => known.apply(transition, flap),
             None => drop(self.known.insert(fingerprint.clone(), Known::new(transition))),
         }
-        true
+    }
+
+    /// The transitions that must have been lost, if exactly these alerts are pending or fire, by their fingerprints.
+    #[must_use]
+    pub fn lost(&self, live: &BTreeMap<String, Alert>, now_ms: u64) -> Vec<Transition> {
+        let state = |alert: &Alert| self.get(&alert.fingerprint).map(|known| known.alert.state);
+        let begun = live.values().filter(|alert| state(alert) != Some(alert.state)).cloned();
+        let known = self.known.values().map(|known| &known.alert);
+        let live_before =
+            known.filter(|alert| matches!(alert.state, AlertState::Pending | AlertState::Firing));
+        let ended = live_before.filter(|alert| !live.contains_key(&alert.fingerprint));
+        let transition = |alert: Alert| Transition {
+            from: state(&alert).unwrap_or(AlertState::Inactive),
+            at_ms: now_ms,
+            epoch: 0,
+            slices_through: 0,
+            alert,
+        };
+        begun.chain(ended.map(|alert| over(alert, now_ms))).map(transition).collect()
     }
 
     /// Takes note that there is no transition at a sequence.
@@ -123,6 +144,13 @@ impl Alerts {
     pub fn flaps(&self, fingerprint: &str, now_ms: u64, flap: &Flap) -> bool {
         self.get(fingerprint).is_some_and(|known| known.flaps_at(now_ms, flap))
     }
+}
+
+/// An alert that was pending or fired, over.
+pub fn over(alert: &Alert, now_ms: u64) -> Alert {
+    let has_fired = alert.state == AlertState::Firing;
+    let state = if has_fired { AlertState::Resolved } else { AlertState::Inactive };
+    Alert { state, value: None, ends_at_ms: has_fired.then_some(now_ms), ..alert.clone() }
 }
 
 impl Known {

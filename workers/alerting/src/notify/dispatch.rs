@@ -141,6 +141,17 @@ impl Dispatch {
         }
     }
 
+    /// Takes it that exactly these alerts are pending or fire, though the transitions that say so are lost; gives how many stand otherwise than was known. What follows for
+    /// groups is found when they are [placed](Dispatch::place).
+    pub fn reconcile(&mut self, live: &BTreeMap<String, Alert>, now_ms: u64) -> usize {
+        let lost = self.alerts.lost(live, now_ms);
+        for transition in &lost {
+            self.alerts.note(transition, &self.flap);
+            self.inhibitor.observe(&transition.alert);
+        }
+        lost.len()
+    }
+
     /// Takes note that there is no transition at a sequence.
     pub fn pass_over(&mut self, sequence: u64) {
         self.alerts.pass_over(sequence);

@@ -125,6 +125,12 @@ impl Group {
         let_go
     }
 
+    /// The alerts that fire, as far as they were taken up here.
+    pub fn firing(&self) -> impl Iterator<Item = &Alert> {
+        let members = self.members.values().filter_map(|change| self.changes.get(change));
+        members.filter(|alert| alert.state == AlertState::Firing)
+    }
+
     /// Whether it takes no more members.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -2,12 +2,13 @@
 
 use anyhow::Context as _;
 use keelson_kit::bus::Bus;
-use keelson_kit::checkpoint::{Checkpoint, CheckpointError};
+use keelson_kit::checkpoint::{Checkpoint, CheckpointError, Head};
 use keelson_kit::dead_letter;
 use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::publish::PublishError;
 use keelson_kit::role::Context;
+use keelson_kit::stream::StreamInfo;
 use keelson_schemas::alerting::Notify;
 use keelson_schemas::codec;
 use tracing::{error, info, warn};
@@ -19,7 +20,7 @@ use super::group::{Group, GroupId};
 use super::intake;
 use super::keeper::{CHECKPOINT, Keeper};
 use super::outbox::{BUCKET, Slot, key_of, raise_fence};
-use crate::history::{STREAM, subject_of};
+use crate::history::{Live, STREAM, subject_of};
 use crate::silences::Silences;
 
 /// More groups than these are not read back: each has a kilobyte at least, and the bucket 256 MiB.
@@ -54,7 +55,7 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
     };
     let Some(fence) = raise_fence(bus, epoch).await? else { return Ok(None) };
     fault::point("notify.fenced");
-    let (stream, through) = begin(ctx, &checkpoint).await?;
+    let Beginning { stream, through, mut live } = begin(ctx, &checkpoint).await?;
     let alerts = Alerts::restored(known(&checkpoint).await?, through);
     let mut dispatch = Dispatch::new(config, stream, alerts, Silences::load(bus).await?)?;
     let slots = groups(bus, &mut dispatch).await?;
@@ -63,21 +64,48 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
     while let Some(message) = inbox.next_if_any().await? {
         let transition = intake::read(ctx, &message).await?;
         intake::take(&mut dispatch, &message, transition.as_ref(), ctx.clock.now_ms());
+        if let (Some(live), Some(transition)) = (&mut live, &transition) {
+            live.take(message.sequence, transition);
+        }
         read += 1;
+    }
+    let lost = live.map_or(0, |live| dispatch.reconcile(live.alerts(), ctx.clock.now_ms()));
+    if lost > 0 {
+        warn!(
+            alerts = lost,
+            "transitions were lost with the stream of events; alerts are taken as the evaluator knows them"
+        );
     }
     dispatch.place(ctx.clock.now_ms());
     info!(lease.epoch = epoch, through, groups = slots.len(), transitions = read, "notifies");
     Ok(Some(Recovered { dispatch, keeper: Keeper::new(checkpoint, through), fence, slots, inbox }))
 }
 
-/// The making of the stream and the sequence after which to go on. A stream that was made after the checkpoint begins at its beginning; one that lost its end
-/// uses sequences again that the groups have, and goes on under a new name.
-async fn begin(ctx: &Context, checkpoint: &Checkpoint) -> anyhow::Result<(u64, u64)> {
+/// Where the stream of transitions is gone on with.
+struct Beginning {
+    /// Which making of it.
+    stream: u64,
+    /// The sequence after which to go on.
+    through: u64,
+    /// Where transitions may have been lost: the alerts as the evaluator knows them.
+    live: Option<Live>,
+}
+
+/// A stream that was made after the checkpoint begins at its beginning; one that lost its end uses sequences again that the groups have, and goes on under a new name.
+async fn begin(ctx: &Context, checkpoint: &Checkpoint) -> anyhow::Result<Beginning> {
     let info = ctx.bus.stream_info(STREAM).await?;
-    let head = checkpoint.head();
+    let (stream, through) = going_on(ctx, checkpoint.head(), &info);
+    let is_whole = checkpoint.head().stream_created_ms == info.created_ms
+        && info.first_sequence <= through + 1
+        && checkpoint.head().sequence == through;
+    let live = if is_whole { None } else { Live::kept(&ctx.bus, &info).await? };
+    Ok(Beginning { stream, through, live })
+}
+
+fn going_on(ctx: &Context, head: &Head, info: &StreamInfo) -> (u64, u64) {
     let (made, known) = (unsigned(info.created_ms), unsigned(head.stream_created_ms));
     if made > known {
-        return Ok((made, 0));
+        return (made, 0);
     }
     if info.last_sequence < head.sequence {
         warn!(
@@ -85,9 +113,9 @@ async fn begin(ctx: &Context, checkpoint: &Checkpoint) -> anyhow::Result<(u64, u
             stored = info.last_sequence,
             "the stream of events lost its end; what was notified of it stands"
         );
-        return Ok((ctx.clock.now_ms().max(known + 1), info.last_sequence));
+        return (ctx.clock.now_ms().max(known + 1), info.last_sequence);
     }
-    Ok((known, head.sequence))
+    (known, head.sequence)
 }
 
 fn unsigned(ms: i64) -> u64 {

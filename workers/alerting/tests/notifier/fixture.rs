@@ -9,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use keelson_alerting::config::AlertingConfig;
+use keelson_alerting::history::{History, Position};
 use keelson_alerting::loaded::Loaded;
 use keelson_alerting::notify::commands::NotifyHandler;
 use keelson_alerting::notify::desk::Desk;
@@ -89,6 +90,14 @@ impl Place {
         let to = format!("keelson.evt.alerting.{}", transition.fact());
         self.bus.publish_message(to, fresh_id(), &transition).await.unwrap();
         Instant::now()
+    }
+
+    /// The evaluator keeps what it knows, and what was stored so far is gone.
+    pub async fn roll_over(&self) {
+        let mut history = History::open(&self.bus, 1).await.unwrap().unwrap();
+        history.evaluated(Position { at_ms: 1, ..Position::default() });
+        assert!(history.keep().await.unwrap());
+        self.bus.purge_subject("EVENTS", "keelson.evt.>", u64::MAX - 1).await.unwrap();
     }
 
     pub async fn publish(&self, subject: &str, body: &'static str) {

@@ -222,3 +222,23 @@ async fn what_is_no_transition_is_dead_lettered_and_passed_over() {
     assert_eq!(place.dead_letter().await.stream, "EVENTS");
     notifier.stop().await;
 }
+
+#[tokio::test]
+async fn an_end_that_is_lost_with_the_stream_is_told_and_nothing_is_repeated() {
+    let (place, hook) = (Place::new().await, Hook::start().await);
+    let notifier = place.notifier(&hook.minimal()).await;
+    let (web, db) = (alert("A", "web"), alert("A", "db"));
+    place.transition(&web, Firing).await;
+    hook.until(1).await;
+    notifier.stop().await;
+    place.transition(&web, Resolved).await;
+    place.transition(&db, Firing).await;
+    place.roll_over().await;
+    let notifier = place.notifier(&hook.minimal()).await;
+    let told = hook.until(3).await;
+    let mut told: Vec<String> = told[1..].iter().map(|posted| posted.body["status"].to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["\"firing\"", "\"resolved\""]);
+    hook.stays_at(3).await;
+    notifier.stop().await;
+}

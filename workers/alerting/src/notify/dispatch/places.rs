@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use keelson_kit::publish::fresh_id;
-use keelson_schemas::alerting::Alert;
+use keelson_schemas::alerting::{Alert, AlertState};
 
 use super::Dispatch;
+use crate::notify::alerts::over;
 use crate::notify::group::{Group, GroupId};
 use crate::notify::lane::Lane;
 use crate::notify::route::Policy;
 
 impl Dispatch {
-    /// Looks for a place for all that fires, when everything that was stored is taken in: the routes may be others than before.
+    /// Looks for a place for all that fires, when everything that was stored is taken in: the routes may be others than before. And what a group takes to fire, though it
+    /// does not, is over: the transition that said so is lost.
     pub fn place(&mut self, now_ms: u64) {
         let firing: Vec<Alert> = self.alerts.firing().cloned().collect();
         for alert in &firing {
@@ -24,7 +26,29 @@ impl Dispatch {
                 }
             }
         }
+        for (id, alert) in self.ended(now_ms) {
+            let Some(entry) = self.groups.get_mut(&id) else { continue };
+            entry.group.lacks(self.stream, self.alerts.sequence());
+            self.take(&id, &alert, None, now_ms);
+        }
         self.touched.extend(self.groups.keys().cloned());
+    }
+
+    /// The ends of what groups take to fire, and does not.
+    fn ended(&self, now_ms: u64) -> Vec<(GroupId, Alert)> {
+        let mut ended = Vec::new();
+        for (id, entry) in &self.groups {
+            for alert in entry.group.firing() {
+                match self.alerts.get(&alert.fingerprint).map(|known| &known.alert) {
+                    Some(known) if known.state == AlertState::Firing => {}
+                    Some(known) if known.state == AlertState::Resolved => {
+                        ended.push((id.clone(), known.clone()));
+                    }
+                    _ => ended.push((id.clone(), over(alert, now_ms))),
+                }
+            }
+        }
+        ended
     }
 
     /// What the route says that leads an alert of a group there; none when there is no such route any more.

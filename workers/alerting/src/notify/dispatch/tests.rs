@@ -252,6 +252,28 @@ fn what_waits_for_a_way_that_is_gone_is_given_back_once() {
 }
 
 #[test]
+fn what_became_of_alerts_is_told_though_the_transitions_are_lost() {
+    let mut desk = Desk::with("");
+    desk.take(0, WEB, true);
+    assert_eq!(desk.change(0, WEB_2, true), ["+1 +2"]);
+    let fires = |text: &str| {
+        let alert = transition(text, true, 50_000).alert;
+        (alert.fingerprint.clone(), alert)
+    };
+    let live = BTreeMap::from([fires(WEB_2), fires(WEB_3)]);
+    for expected in [2, 0] {
+        assert_eq!(desk.dispatch.reconcile(&live, 60_000), expected);
+        desk.dispatch.place(60_000);
+    }
+    assert_eq!(desk.at(60), ["+3 -1 +2"]);
+    assert_eq!(desk.at(1_000), NOTHING, "neither is repeated");
+    assert_eq!(desk.dispatch.reconcile(&BTreeMap::new(), 2_000_000), 2);
+    desk.dispatch.place(2_000_000);
+    assert_eq!(desk.at(2_000), ["-2 -3"]);
+    assert!(desk.dispatch.groups().all(|(_, entry)| entry.group.is_idle()));
+}
+
+#[test]
 fn a_transition_that_comes_again_is_no_news() {
     let mut desk = Desk::with("");
     assert_eq!(desk.change(0, WEB, true), ["+1"]);
