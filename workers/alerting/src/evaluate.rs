@@ -15,9 +15,11 @@ mod tests;
 mod watch;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keelson_schemas::alerting::{Alert, AlertState, Labels, Reading, Rule as RuleStatus};
+use keelson_schemas::histogram::Histogram;
 use keelson_schemas::limits::MAX_AHEAD_MS;
 use keelson_schemas::slice::{Cell, ServiceSlice, Slice};
 use keelson_schemas::telemetry::{DbSeries, HttpSeries};
@@ -25,12 +27,16 @@ use keelson_schemas::totals::InstanceReading;
 
 use self::clock::Clocks;
 use self::series::{Counted, Host, Numbers, Of};
-use self::watch::Watch;
-use crate::rules::RuleSet;
-use crate::signal::Source;
+use self::watch::{MAX_GROUPS, Watch};
+use self::window::Window;
+use crate::rules::{Rule, RuleSet};
+use crate::signal::{Measure, Source};
 
 /// How far ahead of the clock something may be and is kept, in seconds: as far as the ingress lets it be, and a little for the clocks.
 const AHEAD_S: u64 = MAX_AHEAD_MS / 1000 + 120;
+
+/// About how many bytes all windows with histograms may take.
+const HISTOGRAM_BYTES: usize = 512 * 1024 * 1024;
 
 /// An alert that is to change.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +64,7 @@ impl Evaluator {
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, alerts: Vec<Alert>) -> Self {
         let mut evaluator = Self {
-            watches: rules.rules().iter().map(|rule| Watch::new(Arc::clone(rule))).collect(),
+            watches: watches(&rules),
             rules,
             orphans: Vec::new(),
             clocks: Clocks::default(),
@@ -163,6 +169,16 @@ impl Evaluator {
         self.watches.iter().flat_map(Watch::alerts).chain(&self.orphans)
     }
 
+    /// Since when the conditions of alerts do not hold any more, though they fire (`keep_firing_for`): Unix milliseconds, by fingerprint.
+    pub fn ceased(&self) -> impl Iterator<Item = (&String, u64)> {
+        self.watches.iter().flat_map(Watch::ceased)
+    }
+
+    /// Takes over from another evaluator since when they have not held.
+    pub fn cease(&mut self, ceased_at_ms: &BTreeMap<String, u64>) {
+        self.watches.iter_mut().for_each(|watch| watch.cease(ceased_at_ms));
+    }
+
     /// The rules and where they stand.
     #[must_use]
     pub fn status(&self) -> Vec<RuleStatus> {
@@ -237,6 +253,16 @@ fn utilizations(source: Source, host: &InstanceReading) -> Vec<(&str, f64)> {
         Source::Http | Source::Db | Source::Reading => Vec::new(),
     };
     told.into_iter().filter_map(|(mountpoint, value)| Some((mountpoint, value?))).collect()
+}
+
+/// What looks at the world for each rule. Histograms are large: the more rules keep them, and for the longer, the fewer groups of each are told apart.
+fn watches(rules: &RuleSet) -> Vec<Watch> {
+    let is_quantile = |rule: &Rule| matches!(rule.signal.measure, Measure::Quantile(_));
+    let quantiles = rules.rules().iter().filter(|rule| is_quantile(rule));
+    let bytes: usize = quantiles.map(|rule| Window::<Histogram>::most_bytes(rule.window_s)).sum();
+    let of_quantiles = (HISTOGRAM_BYTES / bytes.max(1)).clamp(1, MAX_GROUPS);
+    let most = |rule: &Rule| if is_quantile(rule) { of_quantiles } else { MAX_GROUPS };
+    rules.rules().iter().map(|rule| Watch::new(Arc::clone(rule), most(rule))).collect()
 }
 
 /// An alert that no rule makes any more.

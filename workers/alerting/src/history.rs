@@ -46,9 +46,14 @@ pub struct History {
     /// When the stream of transitions was made.
     made_ms: i64,
     alerts: BTreeMap<String, Alert>,
+    /// Since when the conditions of some of them do not hold any more, Unix milliseconds.
+    ceased_at_ms: BTreeMap<String, u64>,
     position: Position,
     kept: Position,
 }
+
+/// An alert as the checkpoint has it, and since when its condition does not hold any more, if it fires on though it does not.
+type Kept<A> = (A, Option<u64>);
 
 impl History {
     /// Reads back what is true, under the epoch of the writer's lease; none when a writer with a higher one has been there.
@@ -65,12 +70,22 @@ impl History {
         };
         fault::point("history.claimed");
         let (alerts, position) = restore(&checkpoint).await?;
+        let ceased = alerts.iter().filter_map(|(alert, at_ms)| Some((alert.fingerprint.clone(), (*at_ms)?)));
+        let ceased_at_ms = ceased.collect();
         let made_ms = bus.stream_info(STREAM).await?.created_ms;
         let covered =
             if checkpoint.head().stream_created_ms == made_ms { checkpoint.head().sequence } else { 0 };
         let mut journal = Journal::after(bus, STREAM, subject_of("*"), covered);
         journal.read(covered.min(journal.end().await?));
-        let mut history = Self { journal, checkpoint, made_ms, alerts, position, kept: position };
+        let mut history = Self {
+            journal,
+            checkpoint,
+            made_ms,
+            alerts: by_fingerprint(alerts),
+            ceased_at_ms,
+            position,
+            kept: position,
+        };
         history.read().await?;
         Ok(Some(history))
     }
@@ -89,6 +104,17 @@ impl History {
     /// Notes how far the rules were evaluated; it is kept at the next checkpoint or with the next transition.
     pub fn evaluated(&mut self, position: Position) {
         self.position = position;
+    }
+
+    /// Since when the conditions of alerts do not hold any more, though they fire: as it was at the last checkpoint, by fingerprint.
+    #[must_use]
+    pub fn ceased_at_ms(&self) -> &BTreeMap<String, u64> {
+        &self.ceased_at_ms
+    }
+
+    /// Notes that; it is kept at the next checkpoint.
+    pub fn ceased<'a>(&mut self, ceased_at_ms: impl Iterator<Item = (&'a String, u64)>) {
+        self.ceased_at_ms = ceased_at_ms.map(|(fingerprint, at_ms)| (fingerprint.clone(), at_ms)).collect();
     }
 
     /// Publishes a transition behind the last one.
@@ -145,12 +171,14 @@ impl History {
     fn fold(&mut self, transition: &Transition) {
         let Transition { alert, at_ms, slices_through, .. } = transition;
         fold(&mut self.alerts, alert);
+        self.ceased_at_ms.remove(&alert.fingerprint);
         self.position.slices_through = self.position.slices_through.max(*slices_through);
         self.position.at_ms = self.position.at_ms.max(*at_ms);
     }
 
     fn snapshot(&self) -> Result<Snapshot, codec::EncodeError> {
-        let alerts: Vec<&Alert> = self.alerts.values().collect();
+        let kept = |(fingerprint, alert)| (alert, self.ceased_at_ms.get(fingerprint).copied());
+        let alerts: Vec<Kept<&Alert>> = self.alerts.iter().map(kept).collect();
         Ok(Snapshot {
             sequence: self.journal.last(),
             stream_created_ms: self.made_ms,
@@ -204,15 +232,15 @@ fn fold(alerts: &mut BTreeMap<String, Alert>, alert: &Alert) {
     }
 }
 
-async fn restore(checkpoint: &Checkpoint) -> anyhow::Result<(BTreeMap<String, Alert>, Position)> {
+async fn restore(checkpoint: &Checkpoint) -> anyhow::Result<(Vec<Kept<Alert>>, Position)> {
     let head = checkpoint.head();
     if head.is_empty() {
-        return Ok((BTreeMap::new(), Position::default()));
+        return Ok((Vec::new(), Position::default()));
     }
     let position = codec::decode(Some(codec::MSGPACK), &head.meta)?;
-    Ok((by_fingerprint(unpack(&checkpoint.load().await?)?), position))
+    Ok((unpack(&checkpoint.load().await?)?, position))
 }
 
-fn by_fingerprint(alerts: Vec<Alert>) -> BTreeMap<String, Alert> {
-    alerts.into_iter().map(|alert| (alert.fingerprint.clone(), alert)).collect()
+fn by_fingerprint(alerts: Vec<Kept<Alert>>) -> BTreeMap<String, Alert> {
+    alerts.into_iter().map(|(alert, _)| (alert.fingerprint.clone(), alert)).collect()
 }

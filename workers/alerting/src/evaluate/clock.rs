@@ -23,6 +23,8 @@ pub(super) struct Moment {
     pub is_fresh: bool,
     /// How far behind the time the window ends if nothing more comes, in seconds.
     pub lag_s: u64,
+    /// The second from which on all is listened to that is told but once.
+    pub since_s: u64,
 }
 
 impl Moment {
@@ -32,6 +34,7 @@ impl Moment {
             end_s: self.end_s.max(other.end_s),
             is_fresh: self.is_fresh || other.is_fresh,
             lag_s: self.lag_s.min(other.lag_s),
+            since_s: self.since_s.max(other.since_s),
         }
     }
 }
@@ -68,7 +71,7 @@ impl Clock {
         let lag_s = (self.moved_s - self.newest_s + PATIENCE_S).min(MAX_LAG_S);
         let end_s = self.newest_s.max(heard_s.saturating_sub(lag_s)).max(self.moment.end_s);
         let is_fresh = self.last_fresh_s() >= heard_s;
-        let before = std::mem::replace(&mut self.moment, Moment { end_s, is_fresh, lag_s });
+        let before = std::mem::replace(&mut self.moment, Moment { end_s, is_fresh, lag_s, since_s: 0 });
         self.has_moved = self.moment != before;
     }
 
@@ -138,6 +141,11 @@ impl Clocks {
     /// Nobody listened between these seconds: that a service was not heard in them says nothing about it.
     pub fn resume(&mut self, from_s: u64, to_s: u64) {
         self.gap = (from_s, to_s);
+    }
+
+    /// The second from which on it is listened without a gap.
+    pub fn listens_since_s(&self) -> u64 {
+        self.gap.1
     }
 
     /// As of when patience goes by. It does not run out in a gap, nor just behind it.

@@ -102,6 +102,16 @@ impl Group {
         self.is_touched = true;
     }
 
+    /// Since when the condition of its alert does not hold any more, though it fires: the fingerprint, and Unix milliseconds.
+    pub fn ceased(&self) -> Option<(&String, u64)> {
+        Some((&self.alert.as_ref()?.fingerprint, self.ceased_at_ms?))
+    }
+
+    /// Takes it that the condition has not held since a time, in Unix milliseconds.
+    pub fn cease(&mut self, at_ms: u64) {
+        self.ceased_at_ms = Some(at_ms);
+    }
+
     /// Where its alert stands.
     pub fn state(&self) -> AlertState {
         self.alert.as_ref().map_or(AlertState::Inactive, |alert| alert.state)
@@ -148,7 +158,10 @@ impl Group {
             (Content::Durations(_), _) => (None, 0),
             (Content::Lasts(lasts), _) => (lasts.worst(rule.threshold.side), lasts.len()),
         };
-        Seen { value, samples, is_fresh: moment.is_fresh }
+        // Readings of which only the last counts are not all stored: before a window has passed nobody knows that there are none.
+        let is_settled =
+            !matches!(self.content, Content::Lasts(_)) || moment.end_s >= moment.since_s + rule.window_s;
+        Seen { value, samples, is_fresh: moment.is_fresh, is_settled }
     }
 
     fn standing(&mut self, verdict: Verdict, now_ms: u64) -> Standing {

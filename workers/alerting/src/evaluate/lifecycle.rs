@@ -13,6 +13,8 @@ pub(super) struct Seen {
     pub samples: u64,
     /// Whether telemetry comes in; if not, what is seen is what is left of what came.
     pub is_fresh: bool,
+    /// Whether it was listened for long enough to say that there is nothing.
+    pub is_settled: bool,
 }
 
 /// What that says of a rule's condition.
@@ -50,7 +52,9 @@ pub(super) enum Next {
 
 /// What is seen says of the condition of an alert that stands at `state`.
 pub(super) fn verdict(rule: &Rule, state: AlertState, seen: &Seen) -> Verdict {
-    let Some(value) = seen.value else { return without_data(rule) };
+    let Some(value) = seen.value else {
+        return if seen.is_settled { without_data(rule) } else { Verdict::Unknown };
+    };
     let holds = match state {
         AlertState::Firing => rule.threshold.is_not_cleared(value),
         AlertState::Pending => rule.threshold.is_passed(value),

@@ -30,7 +30,8 @@ impl<'a> Pace<'a> {
 
     /// Readings are told at once, and only when there is something to tell.
     fn of_readings(clocks: &Clocks) -> Self {
-        let all = Moment { end_s: clocks.now_s(), is_fresh: true, lag_s: 0 };
+        let all =
+            Moment { end_s: clocks.now_s(), is_fresh: true, lag_s: 0, since_s: clocks.listens_since_s() };
         Self { of: |service| &service.traffic, services: &[], all, all_has_moved: false }
     }
 

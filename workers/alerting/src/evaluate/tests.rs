@@ -9,6 +9,7 @@ use keelson_schemas::limits::OVERFLOW;
 
 use self::scene::{NOW, Scene, db, host, http};
 use super::watch::MAX_GROUPS;
+use crate::rules::{RuleSet, Source};
 use crate::signal::SIGNALS;
 
 /// The alerts of the shipped rules that fire after one minute with this in it.
@@ -174,6 +175,24 @@ fn it_fires_on_for_its_time_after_the_condition_ceased() {
 }
 
 #[test]
+fn who_takes_over_lets_it_fire_on_for_the_rest_of_its_time() {
+    let rule = "signal = \"errors\"\nabove = 0\nwindow = \"1s\"\nkeep_firing_for = \"30s\"";
+    let mut before = Scene::of(rule);
+    for at in 0..20 {
+        before.add(NOW + at, http("web", "/a", if at == 0 { 500 } else { 200 }, 1, 1));
+        before.at(NOW + at);
+    }
+    assert_eq!(before.ceased().into_values().collect::<Vec<_>>(), [(NOW + 1) * 1000]);
+    let mut scene = Scene::of_with(rule, before.alerts());
+    scene.cease(&before.ceased());
+    let resolved = (20..60).find(|at| {
+        scene.add(NOW + at, http("web", "/a", 200, 1, 1));
+        scene.facts_at(NOW + at) == ["resolved"]
+    });
+    assert_eq!(resolved, Some(31));
+}
+
+#[test]
 fn few_samples_do_not_begin_an_alert_and_do_not_end_one() {
     let mut scene = Scene::of("signal = \"error_ratio\"\nabove = 0.5\nwindow = \"2s\"\nmin_samples = 10");
     for (at, failed, fires) in [(0, 9, false), (1, 1, true), (2, 1, true), (3, 1, true)] {
@@ -297,6 +316,22 @@ fn what_is_not_told_apart_is_looked_at_together() {
     scene.read("consumer_lag", &[("stream", "A"), ("consumer", "y")], NOW + 1, 2.0);
     scene.at(NOW + 1);
     assert_eq!(scene.firing(), ["Rule{stream=A}"], "the worst of them counts");
+}
+
+#[test]
+fn the_more_rules_keep_histograms_the_fewer_things_each_tells_apart() {
+    let rule =
+        |n| format!("[[rules]]\nname = \"R{n}\"\nsignal = \"latency_p99\"\nabove = 9\nwindow = \"5m\"\n");
+    for (rules, all_apart) in [(1, true), (20, false)] {
+        let text = (0..rules).map(rule).collect();
+        let rules = RuleSet::parse(&[Source { name: "test".into(), text }], &[], false).unwrap();
+        let mut scene = Scene::new(rules, Vec::new());
+        (0..200).for_each(|n| scene.add(NOW, http(&format!("s{n}"), "/a", 200, 1, 1)));
+        scene.at(NOW);
+        let status = scene.status();
+        assert_eq!(status.overflow == 0, all_apart, "{status:?}");
+        assert!(all_apart || (50..150).contains(&status.series), "{status:?}");
+    }
 }
 
 #[test]

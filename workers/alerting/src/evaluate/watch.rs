@@ -1,5 +1,6 @@
 //! A rule at work: what it looks at, in groups.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keelson_schemas::alerting::{self, Alert, AlertState, Labels};
@@ -28,6 +29,7 @@ type Key = Vec<String>;
 #[derive(Debug)]
 pub(super) struct Watch {
     pub rule: Arc<Rule>,
+    most_groups: usize,
     groups: Vec<Group>,
     by_key: FxHashMap<Key, usize>,
     /// What has no group of its own.
@@ -64,9 +66,11 @@ impl Place {
 }
 
 impl Watch {
-    pub fn new(rule: Arc<Rule>) -> Self {
+    /// One that looks at so many groups at most, beside that of all others.
+    pub fn new(rule: Arc<Rule>, most_groups: usize) -> Self {
         Self {
             rule,
+            most_groups,
             groups: Vec::new(),
             by_key: FxHashMap::default(),
             folded: FxHashSet::default(),
@@ -157,6 +161,19 @@ impl Watch {
         self.groups.iter().filter_map(|group| group.alert.as_ref())
     }
 
+    /// Since when the conditions of alerts do not hold any more, though they fire, by fingerprint.
+    pub fn ceased(&self) -> impl Iterator<Item = (&String, u64)> {
+        self.groups.iter().filter_map(Group::ceased)
+    }
+
+    /// Takes it that the conditions of alerts have not held since these times.
+    pub fn cease(&mut self, ceased_at_ms: &BTreeMap<String, u64>) {
+        for group in &mut self.groups {
+            let at_ms = group.alert.as_ref().and_then(|alert| ceased_at_ms.get(&alert.fingerprint));
+            at_ms.into_iter().for_each(|at_ms| group.cease(*at_ms));
+        }
+    }
+
     /// How it is doing.
     pub fn status(&self) -> alerting::Rule {
         let any = |state| self.groups.iter().any(|group| group.state() == state);
@@ -212,10 +229,14 @@ impl Watch {
         if let Some(group) = self.by_key.get(&key) {
             return Place::In(*group);
         }
-        if self.groups.len() >= MAX_GROUPS && self.swept_s != clocks.now_s() {
+        if self.groups.len() >= self.most_groups && self.swept_s != clocks.now_s() {
             self.make_room(clocks.now_s());
         }
-        if self.groups.len() < MAX_GROUPS { Place::In(self.add(key, clocks)) } else { self.fold(key, clocks) }
+        if self.groups.len() < self.most_groups {
+            Place::In(self.add(key, clocks))
+        } else {
+            self.fold(key, clocks)
+        }
     }
 
     /// Past the bound, everything new goes into one group.

@@ -66,6 +66,12 @@ impl<A: Amount> Window<A> {
         }
     }
 
+    /// About how many bytes one of so many seconds takes when all of it is full.
+    pub fn most_bytes(span_s: u64) -> usize {
+        let steps = Self::new(span_s).span;
+        usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(A::BYTES)
+    }
+
     /// All that happened within the window.
     pub fn total(&self) -> &A {
         &self.total

@@ -61,9 +61,11 @@ impl<'a> Tenure<'a> {
         }
         let look_back_ms = u64::try_from(rules.longest_window().as_millis())?.saturating_add(SLACK_MS);
         let since_ms = position.at_ms.saturating_sub(look_back_ms);
+        let mut evaluator = Evaluator::new(rules, history.alerts().cloned().collect());
+        evaluator.cease(history.ceased_at_ms());
         let tenure = Self {
             inputs: Inputs::since(&job.ctx, since_ms)?,
-            evaluator: Evaluator::new(rules, history.alerts().cloned().collect()),
+            evaluator,
             keep_at: job.ctx.clock.now() + KEEP_EVERY,
             job,
             lease,
@@ -144,6 +146,7 @@ impl<'a> Tenure<'a> {
             return Ok(None);
         }
         self.keep_at = now + KEEP_EVERY;
+        self.history.ceased(self.evaluator.ceased());
         match self.history.keep().await {
             Ok(kept) => Ok((!kept).then_some(End::Over)),
             Err(error) => {
@@ -235,6 +238,7 @@ impl<'a> Tenure<'a> {
 
     /// Where it stands is of use to the successor, and taken only from whom the checkpoint still belongs to.
     pub async fn leave(&mut self) -> End {
+        self.history.ceased(self.evaluator.ceased());
         if let Err(error) = self.history.keep().await {
             warn!(%error, "how far the rules were evaluated could not be kept; the successor evaluates some seconds again");
         }

@@ -119,6 +119,25 @@ fn counts_of_readings_are_zero_when_none_come() {
 }
 
 #[test]
+fn who_begins_to_listen_does_not_know_yet_that_there_is_nothing() {
+    let rule = "signal = \"consumer_lag\"\nabove = 10\nwindow = \"1m\"\nno_data = \"resolve\"";
+    let mut before = Scene::of(rule);
+    before.read("consumer_lag", &[("stream", "COMMANDS")], NOW - 10, 20.0);
+    before.at(NOW - 10);
+    for (told, expected) in [(None, vec![60]), (Some(20.0), vec![65]), (Some(5.0), vec![5])] {
+        let mut scene = Scene::of_with(rule, before.alerts());
+        scene.resume(NOW - 5, NOW);
+        let resolved = (0..200).filter(|at| {
+            if let (5, Some(value)) = (at, told) {
+                scene.read("consumer_lag", &[("stream", "COMMANDS")], NOW + at, value);
+            }
+            scene.facts_at(NOW + at) == ["resolved"]
+        });
+        assert_eq!(resolved.collect::<Vec<u64>>(), expected, "{told:?}");
+    }
+}
+
+#[test]
 fn a_machine_that_is_gone_goes_on_as_it_was() {
     let mut scene = Scene::of("signal = \"memory_utilization\"\nabove = 0.9\nwindow = \"10s\"");
     scene.add(NOW, host("web", "web-1", 95, 100));

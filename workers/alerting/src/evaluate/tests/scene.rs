@@ -34,7 +34,7 @@ impl Scene {
         Self::new(rules.unwrap_or_else(|errors| panic!("{errors:?}")), alerts)
     }
 
-    fn new(rules: RuleSet, alerts: Vec<Alert>) -> Self {
+    pub fn new(rules: RuleSet, alerts: Vec<Alert>) -> Self {
         Self { evaluator: Evaluator::new(Arc::new(rules), alerts) }
     }
 
@@ -49,6 +49,19 @@ impl Scene {
         let labels: Labels =
             labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         self.evaluator.read(&Reading { signal: signal.into(), labels, value, ts: second * 1000 });
+    }
+
+    /// Nobody listened between these seconds.
+    pub fn resume(&mut self, from: u64, to: u64) {
+        self.evaluator.resume(from * 1000, to * 1000);
+    }
+
+    pub fn ceased(&self) -> BTreeMap<String, u64> {
+        self.evaluator.ceased().map(|(fingerprint, at_ms)| (fingerprint.clone(), at_ms)).collect()
+    }
+
+    pub fn cease(&mut self, ceased: &BTreeMap<String, u64>) {
+        self.evaluator.cease(ceased);
     }
 
     pub fn evaluate(&mut self, second: u64) -> Vec<Change> {
