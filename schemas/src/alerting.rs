@@ -12,7 +12,7 @@ mod silence;
 pub use alert::{Alert, AlertState, Transition, fingerprint};
 pub use answers::{AlertView, Alerts, Delivery, Group, Groups, Rule, Rules, Silences};
 pub use commands::{
-    Backtest, BacktestReport, ExpireSilence, Firing, Notify, ReloadRules, SetSilence, TimeAxis,
+    Backtest, BacktestReport, EndAlert, ExpireSilence, Firing, Notify, ReloadRules, SetSilence, TimeAxis,
 };
 pub use signal::{Reading, Signals};
 pub use silence::{Matcher, MatcherSyntax, Silence};

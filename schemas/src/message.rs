@@ -59,6 +59,7 @@ pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::alerting::Alerts>(),
     MessageType::of::<crate::alerting::Backtest>(),
     MessageType::of::<crate::alerting::BacktestReport>(),
+    MessageType::of::<crate::alerting::EndAlert>(),
     MessageType::of::<crate::alerting::ExpireSilence>(),
     MessageType::of::<crate::alerting::Groups>(),
     MessageType::of::<crate::alerting::Notify>(),

@@ -41,6 +41,14 @@ pub struct ExpireSilence {
     pub id: String,
 }
 
+/// Takes an alert that is pending or fires for over: a way out where nothing will ever be heard again of what it is about. Should its condition hold, it fires again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndAlert {
+    /// Which.
+    pub fingerprint: String,
+}
+
 /// Reads the rules again from the configuration and the files it names. With any error in them, the ones that run stay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -155,6 +163,11 @@ impl Command for ExpireSilence {
     const VERB: &'static str = "expire-silence";
 }
 
+impl Command for EndAlert {
+    const WORKER: &'static str = "alerting";
+    const VERB: &'static str = "end-alert";
+}
+
 impl Command for ReloadRules {
     const WORKER: &'static str = "alerting";
     const VERB: &'static str = "reload";
@@ -191,6 +204,14 @@ impl Message for ExpireSilence {
 
     fn example() -> Self {
         Self { id: "0193a5f2-7c1e-7d3a-9f6b-2f4a1c0e8d11".into() }
+    }
+}
+
+impl Message for EndAlert {
+    const TYPE: &'static str = "keelson.alerting.end-alert.v1";
+
+    fn example() -> Self {
+        Self { fingerprint: Alert::example().fingerprint }
     }
 }
 

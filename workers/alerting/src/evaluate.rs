@@ -138,6 +138,12 @@ impl Evaluator {
         }
     }
 
+    /// An alert as it is to be when somebody takes it for over; none if it is neither pending nor fires.
+    #[must_use]
+    pub fn end(&self, fingerprint: &str, now_ms: u64) -> Option<Change> {
+        self.alerts().find(|alert| alert.fingerprint == fingerprint).map(|alert| ended(alert, now_ms))
+    }
+
     /// When something may change although nothing more is observed; none if it then stays as it is for ever. Always later than the last evaluation.
     #[must_use]
     pub fn next_due(&self) -> Option<u64> {
@@ -265,7 +271,7 @@ fn watches(rules: &RuleSet) -> Vec<Watch> {
     rules.rules().iter().map(|rule| Watch::new(Arc::clone(rule), most(rule))).collect()
 }
 
-/// An alert that no rule makes any more.
+/// An alert that is over whatever a rule may say.
 fn ended(alert: &Alert, now_ms: u64) -> Change {
     let has_fired = alert.state == AlertState::Firing;
     let state = if has_fired { AlertState::Resolved } else { AlertState::Inactive };

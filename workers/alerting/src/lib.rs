@@ -1,4 +1,4 @@
-//! Consumes: `keelson.slice.*` and `keelson.evt.*.signals`, in order; commands to silence, reload, backtest, notify.
+//! Consumes: `keelson.slice.*` and `keelson.evt.*.signals`, in order; commands to silence, to end an alert, to reload, backtest, notify.
 //! Publishes: `keelson.evt.alerting.<pending|fired|resolved|cleared>`; notifications to receivers; answers `keelson.qry.alerting.*`.
 //! Keeps: silences, and what each group of alerts was notified of.
 //! On failure: the next evaluator goes on after the last transition, the next notifier after the last notification that was recorded.
@@ -8,6 +8,7 @@ pub mod backtesting;
 pub mod board;
 pub mod checks;
 pub mod config;
+pub mod ends;
 pub mod evaluate;
 pub mod evaluator;
 pub mod history;

@@ -8,12 +8,14 @@ use keelson_kit::config::ConfigError;
 use keelson_kit::lease::{GroupSpec, Lease, Owned, Timing};
 use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::{Context, Role};
+use keelson_schemas::alerting::EndAlert;
 use tokio::sync::watch;
 
 use crate::backtesting::BacktestHandler;
 use crate::board::Board;
 use crate::checks;
 use crate::config::AlertingConfig;
+use crate::ends::EndAlertHandler;
 use crate::evaluator;
 use crate::loaded::Loaded;
 use crate::notify::commands::{ExpireSilenceHandler, NotifyHandler, SetSilenceHandler};
@@ -68,12 +70,19 @@ struct Worker {
 impl Worker {
     fn queries(&self, reloader: &Reloader) -> Queries {
         let (rules, reloader, again) = (self.rules.clone(), reloader.clone(), reloader.clone());
-        let of_evaluator = self.rules.clone();
+        let (of_evaluator, ends) = (self.rules.clone(), self.rules.clone());
         let queries = checks::add(Queries::of(Alerting::NAME), &self.ctx, self.loaded.clone());
         self.about_alerts(queries)
             .exclusive("rules", move |()| {
                 let told = rules.answer(EVALUATOR, |board, _| board.told());
                 ready(Ok(told.map(|standing| reloader.rules(standing))))
+            })
+            .exclusive("end", move |command: EndAlert| {
+                let board = ends.answer(EVALUATOR, |board, _| Some(board.clone()));
+                async move {
+                    let Some(board) = board else { return Ok(None) };
+                    Ok(board.end(command.fingerprint).await)
+                }
             })
             // Put to every replica: each reads again, and the evaluator says how it went.
             .exclusive("reload", move |()| {
@@ -105,6 +114,7 @@ impl Worker {
             .with(SetSilenceHandler::new(&self.ctx))
             .with(ExpireSilenceHandler::new(&self.ctx))
             .with(NotifyHandler::new(self.loaded.clone()))
+            .with(EndAlertHandler::new(&self.ctx.bus))
             .with(ReloadHandler::new(&self.ctx.bus))
             .with(BacktestHandler::new(&self.ctx, self.loaded.clone()))
     }

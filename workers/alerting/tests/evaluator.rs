@@ -19,7 +19,7 @@ use keelson_kit::lease::{GroupSpec, Timing};
 use keelson_kit::publish::fresh_id;
 use keelson_kit::role::Context;
 use keelson_kit::testing::{self, NatsServer};
-use keelson_schemas::alerting::{Alert, AlertState, Transition, fingerprint};
+use keelson_schemas::alerting::{Alert, AlertState, Reading, Signals, Transition, fingerprint};
 use keelson_schemas::slice::{Cell, HttpDelta, ServiceSlice, Slice};
 use keelson_schemas::subject::{self, Partition};
 use keelson_schemas::telemetry::HttpSeries;
@@ -28,16 +28,20 @@ use tokio::sync::watch;
 const SOON: Duration = Duration::from_secs(5);
 
 fn config() -> AlertingConfig {
-    let text = "default_rules = false\n[[rules]]\nname = \"Errors\"\nsignal = \"error_ratio\"\nabove = 0.05\nwindow = \"2s\"\n";
+    let text = "default_rules = false\n[[rules]]\nname = \"Errors\"\nsignal = \"error_ratio\"\nabove = 0.05\nwindow = \"2s\"\n[[rules]]\nname = \"Backups\"\nsignal = \"backup_age_seconds\"\nabove = 5\nwindow = \"2s\"\n";
     toml::from_str(text).unwrap()
 }
 
 /// An evaluator that runs until its tasks are shut down.
 fn start(bus: &Bus) -> Context {
+    start_with(bus, Board::default())
+}
+
+fn start_with(bus: &Bus, board: Board) -> Context {
     let ctx = testing::context(bus);
     let loaded = Loaded::first(config(), &ctx).unwrap();
     let (sender, loaded) = watch::channel(Arc::new(loaded));
-    let job = Job { ctx: ctx.clone(), loaded, board: Board::default() };
+    let job = Job { ctx: ctx.clone(), loaded, board };
     let spec =
         GroupSpec { name: "alerting".into(), keys: vec!["evaluator".into()], timing: Timing::default() };
     let sender = Arc::new(sender);
@@ -108,6 +112,29 @@ async fn what_fails_fires_and_resolves_when_it_no_longer_does() {
     let resolved = until(&bus, &[AlertState::Firing, AlertState::Resolved]).await.remove(1);
     assert_eq!(resolved.alert.starts_at_ms, fired.alert.starts_at_ms);
     assert!(resolved.at_ms - fired.at_ms >= 1_000, "not before the window of two seconds is over");
+    ctx.tasks.shutdown(SOON).await;
+}
+
+#[tokio::test]
+async fn what_will_not_be_heard_of_again_is_ended_by_hand() {
+    let server = NatsServer::start().await.unwrap();
+    let bus = server.prepared_bus().await.unwrap();
+    let board = Board::default();
+    let ctx = start_with(&bus, board.clone());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let reading = Reading { signal: "backup_age_seconds".into(), value: 6.0, ..Reading::default() };
+    let to = subject::evt("test", "signals");
+    bus.publish_message(to, fresh_id(), &Signals { readings: vec![reading] }).await.unwrap();
+    let fired = until(&bus, &[AlertState::Firing]).await.remove(0);
+    assert_eq!(board.end("of nothing".into()).await, Some(false));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(transitions(&bus).await.len(), 1, "silence ends nothing");
+    assert_eq!(board.end(fired.alert.fingerprint.clone()).await, Some(true));
+    let ended = until(&bus, &[AlertState::Firing, AlertState::Resolved]).await.remove(1);
+    assert_eq!(ended.alert.ends_at_ms, Some(ended.at_ms));
+    assert_eq!(board.end(fired.alert.fingerprint).await, Some(false));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(transitions(&bus).await.len(), 2, "and it stays ended");
     ctx.tasks.shutdown(SOON).await;
 }
 

@@ -2,12 +2,15 @@
 
 use clap::{Args, Subcommand};
 use keelson_schemas::alerting::{Alert, AlertState, Delivery, Group, Groups, Labels};
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use crate::client::{Client, ClientArgs};
+use crate::client::{Client, ClientArgs, path_below};
 use crate::global::Global;
 use crate::output::{Exit, say, say_table, show};
 use crate::time::timestamp;
+use crate::watch;
 
 const PATH: &str = "/api/monitoring/alerts";
 
@@ -15,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   keelson alerts
   keelson alerts list --state firing --json
+  keelson alerts end 9f3c5a7d1e2b4c6d  what fires although nothing will ever be heard of it again
   keelson alerts groups                who is told together, and what waits to be delivered";
 
 /// `keelson alerts`
@@ -31,6 +35,8 @@ pub struct Alerts {
 enum Command {
     /// List alerts that fire, that are pending, and that resolved lately
     List(List),
+    /// Take alerts for over, of which nothing will ever be heard again
+    End(EndArgs),
     /// List the groups in which alerts are notified, and how their deliveries fare
     Groups(GroupsArgs),
 }
@@ -44,6 +50,16 @@ struct List {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `keelson alerts end`
+#[derive(Debug, Args)]
+struct EndArgs {
+    /// Their fingerprints, as `keelson alerts --json` shows them. One whose condition holds fires again.
+    #[arg(required = true, value_name = "FINGERPRINT")]
+    fingerprints: Vec<String>,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -90,6 +106,7 @@ impl Alerts {
         match self.command {
             None => self.list.run(global).await,
             Some(Command::List(list)) => list.run(global).await,
+            Some(Command::End(end)) => end.run(global).await,
             Some(Command::Groups(groups)) => groups.run(global).await,
         }
     }
@@ -102,6 +119,18 @@ impl List {
             page.alerts.retain(|shown| name(shown.alert.state) == *state);
         }
         show(self.json, &page, tell)
+    }
+}
+
+impl EndArgs {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        for fingerprint in self.fingerprints {
+            let path = path_below(PATH, &fingerprint);
+            let ended = watch::obeyed(&client, Method::DELETE, &path, &json!({}), |_| Ok(())).await?;
+            watch::outcome(ended)?;
+        }
+        Ok(Exit::Done)
     }
 }
 

@@ -17,6 +17,13 @@ use crate::global::Global;
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The path of one of many below another; whatever names it stays one segment.
+#[must_use]
+pub fn path_below(path: &str, name: &str) -> String {
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    format!("{path}/{}", name.replace('+', "%20"))
+}
+
 /// Which Keelson to talk to, and as whom.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connection")]

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::client::{Client, ClientArgs};
+use crate::client::{Client, ClientArgs, path_below};
 use crate::global::Global;
 use crate::output::{Exit, say, say_table, show};
 use crate::time::{milliseconds, moment};
@@ -151,17 +151,13 @@ impl Expire {
     async fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let client = Client::new(&self.client, global)?;
         for id in self.ids {
-            let ended = watch::obeyed(&client, Method::DELETE, &path_of(&id), &json!({}), |_| Ok(())).await?;
+            let ended =
+                watch::obeyed(&client, Method::DELETE, &path_below(PATH, &id), &json!({}), |_| Ok(()))
+                    .await?;
             watch::outcome(ended)?;
         }
         Ok(Exit::Done)
     }
-}
-
-/// The path of a silence; whatever was given stays one segment.
-fn path_of(id: &str) -> String {
-    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
-    format!("{PATH}/{}", id.replace('+', "%20"))
 }
 
 fn duration(text: &str) -> Result<String, humantime::DurationError> {

@@ -14,7 +14,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::Job;
 use super::catch_up::begin_at;
-use crate::board::Standing;
+use crate::board::{EndRequest, Standing};
 use crate::evaluate::{Change, Evaluator};
 use crate::history::{History, Position};
 use crate::inputs::{Input, Inputs};
@@ -91,6 +91,7 @@ impl<'a> Tenure<'a> {
                     tick_at = clock.now() + TICK;
                     end
                 }
+                request = self.job.board.end_request() => self.end(request).await?,
                 input = self.inputs.next() => match input {
                     Ok(input) => self.take(input).await?,
                     Err(error) => self.stream_replaced(&error),
@@ -133,6 +134,26 @@ impl<'a> Tenure<'a> {
         self.evaluator.observe(slice);
         self.position.slices_through = sequence;
         self.evaluate(at_ms).await
+    }
+
+    /// Ends an alert because somebody says that it is over. If its condition holds, it fires again when the rules are evaluated next.
+    async fn end(&mut self, request: EndRequest) -> anyhow::Result<Option<End>> {
+        let now_ms = self.job.ctx.clock.now_ms();
+        if self.has_missed_something(now_ms) {
+            // Who asks is not answered, and asks again.
+            return Ok(Some(End::ReadAgain));
+        }
+        self.position.at_ms = self.position.at_ms.max(now_ms);
+        let change = self.evaluator.end(&request.fingerprint, self.position.at_ms);
+        let was_there = change.is_some();
+        if let Some(change) = change
+            && let Some(end) = self.commit(change).await?
+        {
+            return Ok(Some(end));
+        }
+        // Who asked may have gone.
+        let _ = request.answer.send(was_there);
+        Ok(None)
     }
 
     /// Windows end and silence grows although nothing comes; and from time to time what is known is kept.

@@ -3,7 +3,7 @@
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{Json, Response};
-use keelson_schemas::alerting::{Backtest, ExpireSilence, Groups, ReloadRules, Rules, SetSilence};
+use keelson_schemas::alerting::{Backtest, EndAlert, ExpireSilence, Groups, ReloadRules, Rules, SetSilence};
 use schemars::SchemaGenerator;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,6 +19,7 @@ use crate::problem::Problem;
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(access::admin(routes!(get_alerts)))
+        .routes(access::admin(routes!(end_alert)))
         .routes(access::admin(routes!(get_groups)))
         .routes(access::admin(routes!(get_rules)))
         .routes(access::admin(routes!(reload_rules)))
@@ -40,6 +41,25 @@ pub(super) fn describe(generator: &mut SchemaGenerator) {
 ))]
 async fn get_alerts(State(app): State<App>) -> Result<Json<AlertPage>, Problem> {
     ask_owner(&app.bus, "alerts").await.map(view::alerts).map(Json)
+}
+
+/// Takes an alert that is pending or fires for over: a way out where nothing will ever be heard again of what it is about. Should its condition hold, it fires again.
+///
+/// Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(delete, path = "/api/monitoring/alerts/{fingerprint}", tag = "alerting",
+    params(("fingerprint" = String, Path, description = "As the list has it"), CommandHeaders),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn end_alert(
+    State(app): State<App>,
+    fingerprint: Result<Path<String>, PathRejection>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    let Path(fingerprint) = fingerprint?;
+    command::ask(&app, &asked, &EndAlert { fingerprint }).await
 }
 
 /// The groups in which alerts are notified, and how their deliveries fare.

@@ -75,6 +75,7 @@ fn what_was_promised_is_there() {
         ("GET /api/monitoring/metrics", vec!["admin"]),
         ("GET /api/monitoring/prometheus", vec!["read"]),
         ("GET /api/monitoring/alerts", vec!["admin"]),
+        ("DELETE /api/monitoring/alerts/{fingerprint}", vec!["admin"]),
         ("GET /api/monitoring/alerts/groups", vec!["admin"]),
         ("GET /api/monitoring/rules", vec!["admin"]),
         ("POST /api/monitoring/rules/reload", vec!["admin"]),
