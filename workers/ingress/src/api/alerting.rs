@@ -12,7 +12,7 @@ use super::access;
 use crate::alerting::view::{self, AlertPage, SilencePage};
 use crate::alerting::{ask_any, ask_owner, check};
 use crate::app::App;
-use crate::command::{self, Asked, CommandHeaders};
+use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
 use crate::problem::Problem;
 
 /// The routes of this file.
@@ -44,14 +44,10 @@ async fn get_alerts(State(app): State<App>) -> Result<Json<AlertPage>, Problem> 
 }
 
 /// Takes an alert that is pending or fires for over: a way out where nothing will ever be heard again of what it is about. Should its condition hold, it fires again.
-///
-/// Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
 #[utoipa::path(delete, path = "/api/monitoring/alerts/{fingerprint}", tag = "alerting",
     params(("fingerprint" = String, Path, description = "As the list has it"), CommandHeaders),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
+        CommandAnswers,
     ))]
 async fn end_alert(
     State(app): State<App>,
@@ -82,14 +78,14 @@ async fn get_rules(State(app): State<App>) -> Result<Json<Rules>, Problem> {
 
 /// Reads the rules again, from the configuration and the files it names.
 ///
-/// With any error in them the operation is rejected with all of them, and the rules that run stay. Answers 202 with the operation; or, with
-/// `Prefer: wait=N`, 200 with its end if it comes in time.
-#[utoipa::path(post, path = "/api/monitoring/rules/reload", tag = "alerting", params(CommandHeaders), responses(
-    (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-    (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
-    (status = 422, body = Problem, content_type = "application/problem+json"),
-    (status = 503, body = Problem, content_type = "application/problem+json"),
-))]
+/// With any error in them the operation is rejected with all of them, and the rules that run stay.
+#[utoipa::path(
+    post,
+    path = "/api/monitoring/rules/reload",
+    tag = "alerting",
+    params(CommandHeaders),
+    responses(CommandAnswers,)
+)]
 async fn reload_rules(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let ReloadRules {} = command::body(&app, request).await?;
     command::ask(&app, &asked, &ReloadRules {}).await
@@ -97,15 +93,12 @@ async fn reload_rules(State(app): State<App>, asked: Asked, request: Request) ->
 
 /// Evaluates rules over the past and notifies nobody: what would have fired, when, for how long.
 ///
-/// The operation's result is the report. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is a BacktestReport.
 #[utoipa::path(post, path = "/api/monitoring/rules/backtest", tag = "alerting", params(CommandHeaders),
     request_body = ref("#/components/schemas/Backtest"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how, `result` is a BacktestReport"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json", description = "All that is wrong with the rules"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn backtest(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let backtest: Backtest = command::body(&app, request).await?;
@@ -125,15 +118,12 @@ async fn list_silences(State(app): State<App>) -> Result<Json<SilencePage>, Prob
 
 /// Makes a silence, or changes the one whose id is given.
 ///
-/// The operation's result is the silence. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is the silence.
 #[utoipa::path(post, path = "/api/monitoring/silences", tag = "alerting", params(CommandHeaders),
     request_body = ref("#/components/schemas/SetSilence"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json", description = "No matchers, an end before the start, …"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn set_silence(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let silence: SetSilence = command::body(&app, request).await?;
@@ -142,15 +132,11 @@ async fn set_silence(State(app): State<App>, asked: Asked, request: Request) -> 
 }
 
 /// Ends a silence now.
-///
-/// Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
 #[utoipa::path(delete, path = "/api/monitoring/silences/{id}", tag = "alerting",
     params(("id" = String, Path, description = "As the list names it"), CommandHeaders),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn expire_silence(
     State(app): State<App>,
