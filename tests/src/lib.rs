@@ -10,6 +10,7 @@ pub mod alertmanager;
 pub mod binary;
 pub mod client;
 pub mod commands;
+pub mod fakes;
 pub mod garbage;
 pub mod keelson;
 pub mod ledger;

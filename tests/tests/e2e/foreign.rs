@@ -111,11 +111,11 @@ pub fn python() -> Command {
     command
 }
 
-fn foreign(file: &str) -> PathBuf {
+pub fn foreign(file: &str) -> PathBuf {
     repository().join("tests/foreign").join(file)
 }
 
-fn tool(path: &str) -> PathBuf {
+pub fn tool(path: &str) -> PathBuf {
     let path = repository().join(".tools").join(path);
     assert!(path.exists(), "there is no {}: `compose/tools/setup tests` fetches it", path.display());
     path

@@ -6,6 +6,7 @@ mod alerting;
 mod bad_input_bus;
 mod bad_input_http;
 mod cardinality;
+mod cdn;
 mod first_request;
 mod foreign;
 mod operations;

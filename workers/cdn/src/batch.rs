@@ -85,12 +85,18 @@ impl Queue {
 
     /// The next call, from the lane whose first has waited longest, as large as the limits allow.
     pub fn cut(&mut self, limits: &Limits) -> Option<Batch> {
-        let lanes = self.lanes.iter_mut().enumerate();
-        let waiting = lanes.filter_map(|(place, lane)| Some((lane.order.front()?.0, place, lane)));
-        let (_, place, lane) = waiting.min_by_key(|(added, place, _)| (*place >= FIRST_LANES, *added))?;
+        self.cut_where(limits, |_, _| true)
+    }
+
+    /// The same of the kinds of which a call with so many items may be made.
+    pub fn cut_where(&mut self, limits: &Limits, may: impl Fn(Kind, usize) -> bool) -> Option<Batch> {
+        let waiting =
+            self.calls(limits).filter(|(_, place, items)| may(named(*place % FIRST_LANES).0, *items));
+        let (_, place, _) = waiting.min_by_key(|(added, place, _)| (*place >= FIRST_LANES, *added))?;
         let (kind, soft) = named(place % FIRST_LANES);
         let (most_items, most_bytes) =
             limits.of(kind).map_or((1, usize::MAX), |limit| (limit.items, limit.bytes));
+        let lane = &mut self.lanes[place];
         let (mut items, mut bytes) = (Vec::new(), 0_usize);
         while let Some((_, selector)) = lane.order.front() {
             bytes = bytes.saturating_add(selector.text().len() + 1);
@@ -102,6 +108,19 @@ impl Queue {
             items.push(Item { selector, purges });
         }
         Some(Batch { kind, soft, items, tries: 0 })
+    }
+
+    /// The kinds that wait, each with the most items that its next call has.
+    pub fn waiting<'a>(&'a self, limits: &'a Limits) -> impl Iterator<Item = (Kind, usize)> + 'a {
+        self.calls(limits).map(|(_, place, items)| (named(place % FIRST_LANES).0, items))
+    }
+
+    /// Of every lane that is not empty: since when its first waits, its place, and the most items of its next call.
+    fn calls<'a>(&'a self, limits: &'a Limits) -> impl Iterator<Item = (u64, usize, usize)> + 'a {
+        self.lanes.iter().enumerate().filter_map(|(place, lane)| {
+            let most = limits.of(named(place % FIRST_LANES).0).map_or(1, |limit| limit.items);
+            Some((lane.order.front()?.0, place, lane.order.len().min(most)))
+        })
     }
 }
 
@@ -152,7 +171,7 @@ mod tests {
     }
 
     fn taking(items: usize, bytes: usize) -> Limits {
-        Limits { tag: Some(PerCall { items, bytes, soft: true }), ..VARNISH }
+        Limits { tag: Some(PerCall { items, bytes, soft: true, rate: None }), ..VARNISH }
     }
 
     #[test]

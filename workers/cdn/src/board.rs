@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use keelson_schemas::cdn::{ProviderHealth, ProviderStatus, PurgeOutcome, PurgeState, RecentPurge};
 use keelson_schemas::histogram::Histogram;
@@ -46,7 +47,7 @@ impl Board {
     }
 
     /// How things stand now.
-    pub fn tell(&self, lane: &str, flow: &Flow, behind: u64) {
+    pub fn tell(&self, lane: &str, flow: &Flow, behind: u64, now: Instant) {
         let standing = flow.standing();
         let (health, error) = match standing.health() {
             Health::Unknown => (ProviderHealth::Unknown, None),
@@ -62,7 +63,7 @@ impl Board {
                 health,
                 error,
                 since_ms: standing.since_ms(),
-                quota_left: None,
+                quota_left: flow.quota_left(now),
                 waiting: flow.waiting() as u64,
                 under_way: flow.purges() as u64,
                 behind,

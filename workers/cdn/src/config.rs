@@ -3,6 +3,7 @@
 use keelson_kit::config::{ConfigError, Secret, Span};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::CloudflarePlan;
 use crate::setup::Setup;
 
 /// Environment variables that set a key of the section.
@@ -99,7 +100,7 @@ pub struct VarnishConfig {
 }
 
 /// Section `[cdn.cloudflare]`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CloudflareConfig {
     /// An API token; with `email` a global key. CLOUDFLARE_API_KEY
@@ -111,6 +112,10 @@ pub struct CloudflareConfig {
     /// The zone. CLOUDFLARE_ZONE_ID
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone_id: Option<String>,
+    /// `free`, `pro`, `business` or `enterprise`: how much may be purged. free
+    pub plan: CloudflarePlan,
+    /// Where its API is. `https://api.cloudflare.com/client/v4`
+    pub api_url: String,
 }
 
 /// Section `[cdn.cloudfront]`. Credentials and region come from where every AWS program has them.
@@ -123,7 +128,7 @@ pub struct CloudfrontConfig {
 }
 
 /// Section `[cdn.fastly]`.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FastlyConfig {
     /// A token that may purge. FASTLY_API_TOKEN
@@ -132,6 +137,8 @@ pub struct FastlyConfig {
     /// The service. FASTLY_SERVICE_ID
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_id: Option<String>,
+    /// Where its API is. `https://api.fastly.com`
+    pub api_url: String,
 }
 
 impl Default for CdnConfig {
@@ -156,6 +163,24 @@ impl Default for CdnConfig {
             cloudfront: CloudfrontConfig::default(),
             fastly: FastlyConfig::default(),
         }
+    }
+}
+
+impl Default for CloudflareConfig {
+    fn default() -> Self {
+        Self {
+            api_key: None,
+            email: None,
+            zone_id: None,
+            plan: CloudflarePlan::default(),
+            api_url: "https://api.cloudflare.com/client/v4".to_owned(),
+        }
+    }
+}
+
+impl Default for FastlyConfig {
+    fn default() -> Self {
+        Self { api_token: None, service_id: None, api_url: "https://api.fastly.com".to_owned() }
     }
 }
 

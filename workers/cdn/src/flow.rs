@@ -13,11 +13,12 @@ use keelson_schemas::cdn::{PurgeOutcome, Version};
 use rustc_hash::FxHashMap;
 
 use crate::batch::{Batch, Key, Queue};
+use crate::budget::{Budget, Rate};
 use crate::health::{Health, Standing};
 use crate::latest::Latest;
 use crate::limits::Limits;
 use crate::purge::{Purge, Request};
-use crate::selector::Selector;
+use crate::selector::{Kind, Selector};
 use crate::url::EdgeUrl;
 
 /// Waits before a URL that shows something old is looked at again: softly purged copies are served once more, and large edges need a moment.
@@ -69,6 +70,8 @@ pub enum Answer {
     Done {
         /// That name.
         request_id: Option<String>,
+        /// What else may be sent, if the provider says so.
+        quota: Option<Quota>,
     },
     /// Not now.
     Retry {
@@ -81,6 +84,23 @@ pub enum Answer {
     Refused(String),
     /// Not with these credentials.
     Credentials(String),
+}
+
+/// What a provider says may still be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// Calls.
+    pub left: u64,
+    /// When it is counted anew.
+    pub resets_after: Duration,
+}
+
+impl Answer {
+    /// It is done.
+    #[must_use]
+    pub fn done(request_id: Option<String>) -> Self {
+        Self::Done { request_id, quota: None }
+    }
 }
 
 /// A URL that is to be looked at.
@@ -137,6 +157,7 @@ pub struct Flow {
     latest: Latest,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     standing: Standing,
+    budget: Budget,
     ended: Vec<(Arc<Request>, PurgeOutcome)>,
 }
 
@@ -170,6 +191,7 @@ impl Flow {
             latest: Latest::default(),
             timers: BinaryHeap::new(),
             standing: Standing::default(),
+            budget: Budget::default(),
             ended: Vec::new(),
         }
     }
@@ -225,7 +247,7 @@ impl Flow {
         {
             return None;
         }
-        let batch = self.ready.pop_front().or_else(|| self.queue.cut(&self.limits))?;
+        let batch = self.next_batch(now.at)?;
         let (id, batch) = (self.fresh_id(), Arc::new(batch));
         self.calls.insert(id, Arc::clone(&batch));
         Some(Call { id, batch })
@@ -235,8 +257,9 @@ impl Flow {
     pub fn answered(&mut self, call: u64, answer: Answer, now: Now) {
         let Some(batch) = self.calls.remove(&call) else { return };
         match answer {
-            Answer::Done { request_id } => {
+            Answer::Done { request_id, quota } => {
                 self.took(now);
+                self.standing.has_left(quota, now.at);
                 self.done(&batch, &request_id, now);
             }
             Answer::Retry { after, reason } => {
@@ -305,13 +328,17 @@ impl Flow {
         }
     }
 
-    /// When something becomes due.
+    /// When something becomes due that was not due at this moment. What waits for an answer is not: it comes by itself.
     #[must_use]
-    pub fn due(&self) -> Option<Instant> {
+    pub fn due(&self, now: Now) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((due, ..))| *due);
-        let waits = !self.ready.is_empty() || !self.queue.is_empty();
-        let pause = self.standing.paused_until().filter(|_| waits);
-        timer.into_iter().chain(pause).min()
+        let calls = self.ready.front().into_iter().map(|batch| (batch.kind, batch.items.len()));
+        let calls = calls.chain(self.queue.waiting(&self.limits));
+        let may = calls.filter_map(|(kind, items)| {
+            let budget = self.rate(kind).and_then(|rate| self.budget.wait_until(&rate, items, now.at));
+            self.standing.paused_until().max(budget)
+        });
+        timer.into_iter().chain(may.filter(|at| *at > now.at)).min()
     }
 
     /// What has ended since the last time. Say it, then [`Flow::told`].
@@ -334,6 +361,14 @@ impl Flow {
     #[must_use]
     pub fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// What may still be sent: as the provider said, else as its documentation says.
+    #[must_use]
+    pub fn quota_left(&self, now: Instant) -> Option<u64> {
+        let kinds = [Kind::Url, Kind::Tag, Kind::Prefix, Kind::All].into_iter();
+        let left = kinds.filter_map(|kind| Some(self.budget.left(&self.rate(kind)?, now)));
+        self.standing.quota_left(now).or_else(|| left.min())
     }
 
     /// Selectors that wait to be sent.
@@ -359,6 +394,28 @@ impl Flow {
                 self.open.remove(&open);
             }
         }
+    }
+
+    /// The next call that the budget has room for: what was tried before goes first.
+    fn next_batch(&mut self, now: Instant) -> Option<Batch> {
+        let (limits, budget) = (self.limits, &self.budget);
+        let may = |kind: Kind, items: usize| {
+            let rate = limits.of(kind).and_then(|limit| limit.rate);
+            rate.is_none_or(|rate| budget.wait_until(&rate, items, now).is_none())
+        };
+        let tried = self.ready.iter().position(|batch| may(batch.kind, batch.items.len()));
+        let batch = match tried {
+            Some(place) => self.ready.remove(place),
+            None => self.queue.cut_where(&limits, may),
+        }?;
+        if let Some(rate) = self.rate(batch.kind) {
+            self.budget.take(&rate, batch.items.len(), now);
+        }
+        Some(batch)
+    }
+
+    fn rate(&self, kind: Kind) -> Option<Rate> {
+        self.limits.of(kind)?.rate
     }
 
     /// Sends all of a purge, once more if it was sent before.

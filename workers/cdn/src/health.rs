@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::flow::Now;
+use crate::flow::{Now, Quota};
 
 /// Failures in a row after which a provider counts as down, and is tried by one call at a time.
 const DOWN_AFTER: u32 = 3;
@@ -36,6 +36,8 @@ pub struct Standing {
     since_ms: u64,
     failures: u32,
     paused_until: Option<Instant>,
+    /// What the provider said is left, and until when that holds.
+    quota: Option<(u64, Instant)>,
 }
 
 impl Standing {
@@ -100,6 +102,22 @@ impl Standing {
         self.pause(now.at + REFUSED_WAIT);
         self.become_(Health::Refused(reason), now.ms);
         REFUSED_WAIT
+    }
+
+    /// What the provider says may still be sent; when that is nothing, it is left alone until there is something.
+    pub(crate) fn has_left(&mut self, quota: Option<Quota>, now: Instant) {
+        let Some(Quota { left, resets_after }) = quota else { return };
+        let resets_at = now + resets_after.min(LONGEST_ASKED_WAIT);
+        self.quota = Some((left, resets_at));
+        if left == 0 {
+            self.pause(resets_at);
+        }
+    }
+
+    /// What the provider said is left, while that holds.
+    #[must_use]
+    pub fn quota_left(&self, now: Instant) -> Option<u64> {
+        self.quota.filter(|(_, until)| now < *until).map(|(left, _)| left)
     }
 
     fn pause(&mut self, until: Instant) {

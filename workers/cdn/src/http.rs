@@ -6,12 +6,14 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response};
 
+use crate::url::shown;
+
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are kept open to one host.
 const IDLE_PER_HOST: usize = 128;
-/// How much of an answer is read for its reason.
-const MOST_ANSWER_BYTES: usize = 512;
+/// How much of an answer is read: the names of 256 purges, or a reason.
+const MOST_ANSWER_BYTES: usize = 64 << 10;
 
 /// A client that follows no redirect and keeps its connections.
 pub fn client(timeout: Duration) -> ClientBuilder {
@@ -35,14 +37,24 @@ pub fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 /// The status and the beginning of an answer, in one line.
-pub async fn reason(mut response: Response) -> String {
+pub async fn reason(response: Response) -> String {
     let status = response.status();
+    let text = one_line(&text(response).await);
+    if text.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {text}") }
+}
+
+/// An answer, as far as it is read.
+pub async fn text(mut response: Response) -> String {
     let mut bytes = Vec::new();
     while bytes.len() < MOST_ANSWER_BYTES
         && let Ok(Some(chunk)) = response.chunk().await
     {
         bytes.extend_from_slice(&chunk[..chunk.len().min(MOST_ANSWER_BYTES - bytes.len())]);
     }
-    let text = String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {text}") }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The beginning of a text, in one line.
+pub fn one_line(text: &str) -> String {
+    shown(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

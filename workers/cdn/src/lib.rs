@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod board;
+pub mod budget;
 pub mod commands;
 pub mod config;
 pub mod edge;

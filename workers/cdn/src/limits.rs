@@ -1,5 +1,8 @@
 //! What each provider takes, as data with its source.
 
+use std::time::Duration;
+
+use crate::budget::Rate;
 use crate::selector::Kind;
 
 /// What a provider takes.
@@ -26,6 +29,8 @@ pub struct PerCall {
     pub bytes: usize,
     /// Whether they can be purged softly. If not, a soft purge is done as a hard one: readers wait longer and see nothing old.
     pub soft: bool,
+    /// How often; none when the provider says nothing of it.
+    pub rate: Option<Rate>,
 }
 
 impl Limits {
@@ -41,17 +46,70 @@ impl Limits {
     }
 }
 
-const fn one(soft: bool) -> Option<PerCall> {
-    Some(PerCall { items: 1, bytes: usize::MAX, soft })
+const fn one(soft: bool) -> PerCall {
+    PerCall { items: 1, bytes: usize::MAX, soft, rate: None }
 }
 
 /// Varnish with compose/varnish/keelson.vcl. A header line may have 8 kB (`http_req_hdr_len` in varnishd's manual); half of it leaves room for sites
 /// that have lowered it. PURGE is about one URL, BAN about one expression, and a ban has no soft form. Calls at once are well below the
 /// hundreds of threads that varnishd starts with.
 pub const VARNISH: Limits = Limits {
-    url: one(true),
-    tag: Some(PerCall { items: 256, bytes: 4_000, soft: true }),
-    prefix: one(false),
-    all: one(false),
+    url: Some(one(true)),
+    tag: Some(PerCall { items: 256, bytes: 4_000, soft: true, rate: None }),
+    prefix: Some(one(false)),
+    all: Some(one(false)),
     calls_at_once: 32,
+};
+
+/// A plan at Cloudflare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudflarePlan {
+    /// Free.
+    #[default]
+    Free,
+    /// Pro.
+    Pro,
+    /// Business.
+    Business,
+    /// Enterprise.
+    Enterprise,
+}
+
+/// Cloudflare: developers.cloudflare.com/cache/how-to/purge-cache, "Availability and limits". By URL so many a second, by a moving average: the bucket holds
+/// one call, and that much less comes back in a second, so that no second sees more. By tag, prefix or everything a token bucket of calls; a
+/// prefix counts once for each host. There is nothing soft.
+#[must_use]
+pub fn cloudflare(plan: CloudflarePlan, hosts: usize) -> Limits {
+    let (urls_a_second, urls, burst, every) = match plan {
+        CloudflarePlan::Free => (800, 100, 25, Duration::from_secs(12)),
+        CloudflarePlan::Pro => (1_500, 100, 25, Duration::from_millis(200)),
+        CloudflarePlan::Business => (1_500, 100, 50, Duration::from_millis(100)),
+        CloudflarePlan::Enterprise => (3_000, 500, 500, Duration::from_millis(20)),
+    };
+    let per_url = Duration::from_secs(1) / (urls_a_second - urls);
+    let of_urls = Rate { bucket: 0, burst: urls, every: per_url, each: true };
+    let calls = Rate { bucket: 1, burst, every, each: false };
+    let up_to =
+        |items: usize, rate: Rate| Some(PerCall { items, bytes: usize::MAX, soft: false, rate: Some(rate) });
+    Limits {
+        url: up_to(urls as usize, of_urls),
+        tag: up_to(100, calls),
+        prefix: up_to((100 / hosts.max(1)).max(1), calls),
+        all: up_to(1, calls),
+        calls_at_once: 4,
+    }
+}
+
+/// Fastly: www.fastly.com/documentation/reference/api/purging and "Resource limits". 256 surrogate keys a call; an average of 100,000 purges an hour, which half
+/// at once and half over the hour never exceeds. There are no prefixes, and everything is never purged softly.
+pub const FASTLY: Limits = {
+    let rate = Some(Rate { bucket: 0, burst: 50_000, every: Duration::from_millis(72), each: true });
+    Limits {
+        url: Some(PerCall { items: 1, bytes: usize::MAX, soft: true, rate }),
+        tag: Some(PerCall { items: 256, bytes: usize::MAX, soft: true, rate }),
+        prefix: None,
+        all: Some(one(false)),
+        calls_at_once: 16,
+    }
 };

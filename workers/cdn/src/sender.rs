@@ -140,10 +140,11 @@ impl<'a> Tenure<'a> {
     async fn work(&mut self) -> anyhow::Result<()> {
         let clock = self.job.ctx.clock.clone();
         loop {
-            self.flow.pass_time(self.job.now());
-            self.send();
+            let now = self.job.now();
+            self.flow.pass_time(now);
+            self.send(now);
             self.report()?;
-            let due = self.flow.due().map_or(self.keep_at, |due| due.min(self.keep_at));
+            let due = self.flow.due(now).map_or(self.keep_at, |due| due.min(self.keep_at));
             tokio::select! {
                 biased;
                 () = self.lease.over(&self.job.ctx.tasks) => return self.leave().await,
@@ -172,11 +173,11 @@ impl<'a> Tenure<'a> {
     }
 
     /// Makes the calls and looks that are due. Without a valid lease another sender may be making them.
-    fn send(&mut self) {
+    fn send(&mut self, now: Now) {
         if !self.lease.is_valid() {
             return;
         }
-        while let Some(call) = self.flow.next_call(self.job.now()) {
+        while let Some(call) = self.flow.next_call(now) {
             let provider = Arc::clone(&self.job.lane.provider);
             fault::point("cdn.sending");
             self.calls.push(async move { (call.id, provider.send(&call.batch).await) }.boxed());
@@ -297,7 +298,7 @@ impl<'a> Tenure<'a> {
 
     fn tell(&mut self) {
         let (now, lane) = (self.job.now(), &self.job.lane.name);
-        self.job.board.tell(lane, &self.flow, self.inbox.behind());
+        self.job.board.tell(lane, &self.flow, self.inbox.behind(), now.at);
         let (down, reason) = match self.flow.standing().health() {
             Health::Down(reason) | Health::Refused(reason) => (true, reason.as_str()),
             Health::Unknown | Health::Up => (false, ""),

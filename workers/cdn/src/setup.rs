@@ -1,17 +1,19 @@
 //! What the configuration amounts to: the site, its origin, and a lane for each cache that is purged on its own.
 
+mod lanes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_kit::config::{ConfigError, Span};
 use reqwest::Url;
 
+use self::lanes::Around;
 use crate::config::CdnConfig;
 use crate::edge::Edge;
 use crate::flow::Policy;
 use crate::limits::Limits;
 use crate::provider::Provider;
-use crate::provider::varnish::Varnish;
 use crate::url::Site;
 
 /// The names that `providers` takes.
@@ -138,9 +140,12 @@ impl Reading<'_> {
 
     fn lanes(&mut self, site: Option<&Site>, origin: Option<&Url>) -> Vec<Lane> {
         let mut lanes = Vec::new();
+        let around = site.map(|site| Around { site, origin });
         for name in &self.config.providers {
             match name.as_str() {
-                "varnish" => lanes.extend(self.varnish(site, origin)),
+                "varnish" => lanes.extend(self.varnish(around)),
+                "cloudflare" => lanes.extend(self.cloudflare(around)),
+                "fastly" => lanes.extend(self.fastly(around)),
                 name if KNOWN.contains(&name) => {
                     self.missing.push(format!("{name} is not supported by this build"));
                 }
@@ -152,43 +157,6 @@ impl Reading<'_> {
         }
         lanes
     }
-
-    fn varnish(&mut self, site: Option<&Site>, origin: Option<&Url>) -> Vec<Lane> {
-        let urls = &self.config.varnish.urls;
-        if urls.is_empty() {
-            self.missing
-                .push("varnish: its addresses are not set: VARNISH_URLS (cdn.varnish.urls)".to_owned());
-        }
-        let bases: Vec<Url> = urls.iter().filter_map(|url| self.base("varnish.urls", url)).collect();
-        let Some(site) = site else { return Vec::new() };
-        bases.iter().filter_map(|base| self.varnish_lane(base, bases.len() == 1, site, origin)).collect()
-    }
-
-    fn varnish_lane(&mut self, base: &Url, alone: bool, site: &Site, origin: Option<&Url>) -> Option<Lane> {
-        let lane = || -> reqwest::Result<Lane> {
-            let provider = Varnish::new(base.clone(), site.clone())?;
-            let mut probe = base.clone();
-            probe.set_path("/.keelson/health");
-            Ok(Lane {
-                name: if alone { "varnish".to_owned() } else { lane_name("varnish", base) },
-                provider_name: "varnish",
-                limits: provider.limits(),
-                provider: Arc::new(provider),
-                edge: Edge::new(&self.config.verify, Some(base.clone()), origin.cloned())?,
-                probe: (probe, site.domain().to_owned()),
-            })
-        };
-        lane().map_err(|error| self.errors.push(ConfigError::new("varnish.urls", error.to_string()))).ok()
-    }
-}
-
-/// A name that can stand in keys and subjects.
-fn lane_name(provider: &str, base: &Url) -> String {
-    let host = base
-        .host_str()
-        .unwrap_or_default()
-        .replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-    format!("{provider}-{host}-{}", base.port_or_known_default().unwrap_or_default())
 }
 
 #[cfg(test)]

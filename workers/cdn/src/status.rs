@@ -30,11 +30,12 @@ pub async fn of_all(bus: &Bus, setup: &Setup) -> CdnStatus {
         let status = of_lane(bus, &lane.name).await.status;
         status.unwrap_or_else(|| nobody(&lane.name))
     });
-    CdnStatus {
-        configured: setup.is_configured(),
-        note: (!setup.missing.is_empty()).then(|| setup.missing.join("; ")),
-        providers: join_all(lanes).await,
-    }
+    CdnStatus { configured: setup.is_configured(), note: note(setup), providers: join_all(lanes).await }
+}
+
+fn note(setup: &Setup) -> Option<String> {
+    let whole = if setup.is_configured() { "not wholly configured" } else { "not configured" };
+    (!setup.missing.is_empty()).then(|| format!("{whole}: {}", setup.missing.join("; ")))
 }
 
 fn nobody(lane: &str) -> ProviderStatus {

@@ -15,8 +15,11 @@ const POLICY: Policy = Policy {
     looks_at_once: 4,
     most_under_way: 12,
 };
-const LIMITS: Limits =
-    Limits { tag: Some(PerCall { items: 3, bytes: 100, soft: true }), calls_at_once: 3, ..VARNISH };
+const LIMITS: Limits = Limits {
+    tag: Some(PerCall { items: 3, bytes: 100, soft: true, rate: None }),
+    calls_at_once: 3,
+    ..VARNISH
+};
 
 fn selector(n: u8) -> Selector {
     let site = Site::new("cdn.example", &[]).unwrap();
@@ -178,7 +181,7 @@ impl Model {
             1 => Answer::Retry { after: Some(Duration::from_secs(1)), reason: "429".into() },
             2 if call.batch.items.len() > 1 => Answer::Refused("too many".into()),
             3 if call.batch.tries == 0 => Answer::Credentials("who are you".into()),
-            _ => Answer::Done { request_id: None },
+            _ => Answer::done(None),
         };
         if matches!(answer, Answer::Done { .. }) {
             let (soft, done) = (call.batch.soft, self.now.at);
@@ -265,7 +268,7 @@ fn settle(flow: &mut Flow, now: Now, answer: &Answer, sight: &Sight) -> usize {
     calls
 }
 
-const DONE: Answer = Answer::Done { request_id: None };
+const DONE: Answer = Answer::Done { request_id: None, quota: None };
 
 #[test]
 fn a_purge_is_sent_sent_again_and_looked_at() {

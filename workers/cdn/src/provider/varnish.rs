@@ -48,7 +48,7 @@ impl Varnish {
     }
 
     async fn urls(&self, batch: &Batch) -> Answer {
-        let mut last = Answer::Done { request_id: None };
+        let mut last = Answer::done(None);
         for item in &batch.items {
             let Selector::Url(url) = &item.selector else { continue };
             let request = self.request(b"PURGE", url.path_and_query(), url.host());
@@ -69,7 +69,7 @@ impl Varnish {
 
     /// A ban for each prefix at each host.
     async fn bans(&self, batch: &Batch, expression: fn(&Item) -> String) -> Answer {
-        let mut last = Answer::Done { request_id: None };
+        let mut last = Answer::done(None);
         for item in &batch.items {
             for host in self.site.hosts.iter() {
                 last = answer(self.request(b"BAN", "/", host).header("Keelson-Ban", expression(item))).await;
@@ -115,7 +115,7 @@ async fn read(response: Response) -> Answer {
         StatusCode::OK if ours => {
             // Read to its end, so that the connection can be used again.
             drop(response.bytes().await);
-            Answer::Done { request_id: id }
+            Answer::done(id)
         }
         StatusCode::BAD_REQUEST if ours => Answer::Refused(http::reason(response).await),
         _ if status.is_server_error() => {

@@ -1,0 +1,47 @@
+"""Purges in every way that a provider's own SDK knows: purge.py PROVIDER URL ID TOKEN. Ends badly when an answer is not what the SDK expects."""
+
+import sys
+
+
+def cloudflare(url, zone, token):
+    from cloudflare import APIStatusError, Cloudflare
+
+    client = Cloudflare(api_token=token, base_url=f"{url}/client/v4", max_retries=0)
+    for what in (
+        {"files": ["https://cdn.example/a?b=c"]},
+        {"tags": ["video:1"]},
+        {"prefixes": ["cdn.example/v/"]},
+        {"purge_everything": True},
+    ):
+        answer = client.cache.purge(zone_id=zone, **what)
+        assert answer is not None and answer.id, what
+    try:
+        Cloudflare(api_token="wrong", base_url=f"{url}/client/v4", max_retries=0).cache.purge(zone_id=zone, tags=["x"])
+    except APIStatusError as error:
+        assert error.status_code == 403, error
+    else:
+        raise AssertionError("a wrong token was taken")
+
+
+def fastly(url, service, token):
+    import fastly
+    from fastly.api import purge_api
+
+    def client(key):
+        configuration = fastly.Configuration(host=url)
+        configuration.api_token = key
+        return purge_api.PurgeApi(fastly.ApiClient(configuration))
+
+    api = client(token)
+    api.purge_tag(service_id=service, surrogate_key="video:1")
+    api.bulk_purge_tag(service_id=service, fastly_soft_purge=1, surrogate_key="video:2 video:3")
+    assert api.purge_all(service_id=service).status == "ok"
+    try:
+        client("wrong").purge_all(service_id=service)
+    except fastly.ApiException as error:
+        assert error.status == 401, error
+    else:
+        raise AssertionError("a wrong token was taken")
+
+
+{"cloudflare": cloudflare, "fastly": fastly}[sys.argv[1]](*sys.argv[2:])
