@@ -14,7 +14,6 @@ pub mod evaluator;
 pub mod history;
 pub mod inputs;
 pub mod loaded;
-pub mod matcher;
 pub mod notify;
 pub mod receivers;
 pub mod reload;

@@ -5,13 +5,13 @@ pub mod change;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use keelson_kit::bus::{ApiError, Bus};
+use keelson_kit::bus::Bus;
 use keelson_kit::kv::{Change, Entry, KvError};
 use keelson_schemas::alerting::{self, Labels, Silence};
 use keelson_schemas::codec;
 use tracing::warn;
 
-use crate::matcher::Matchers;
+use keelson_kit::matcher::Matchers;
 
 /// The bucket.
 pub const BUCKET: &str = "silences";
@@ -100,9 +100,9 @@ pub async fn answer(bus: &Bus, now_ms: u64) -> Result<alerting::Silences, KvErro
 ///
 /// # Errors
 /// The bus is away: another time will do.
-pub async fn remove(bus: &Bus, outdated: &[Outdated]) -> Result<(), ApiError> {
+pub async fn remove(bus: &Bus, outdated: &[Outdated]) -> Result<(), KvError> {
     for Outdated { id, revision } in outdated {
-        bus.purge_subject(&format!("KV_{BUCKET}"), &format!("$KV.{BUCKET}.{id}"), *revision).await?;
+        bus.kv(BUCKET).purge(id, *revision).await?;
     }
     Ok(())
 }

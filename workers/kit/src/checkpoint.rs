@@ -305,8 +305,7 @@ impl Checkpoint {
     /// Without a marker in their place, which would stay for ever. What is not removed now is at the next claim.
     async fn remove(&self, keys: BTreeSet<String>) {
         let purge = async |key: String| {
-            let subject = format!("{}{key}", prefix());
-            if let Err(error) = self.bus.purge_subject(&stream_name(), &subject, u64::MAX - 1).await {
+            if let Err(error) = self.kv.purge(&key, u64::MAX - 1).await {
                 debug!(checkpoint = %self.name, chunk = %key, %error, "a chunk that nobody names stays for now");
             }
         };

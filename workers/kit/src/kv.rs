@@ -165,6 +165,13 @@ impl Kv {
         self.write(key, outgoing).await.map(drop)
     }
 
+    /// Removes a key with all that it was up to a revision: unlike a deletion this leaves nothing behind, and tells nobody who watches. What was written since stays.
+    pub async fn purge(&self, key: &str, through: u64) -> Result<u64, KvError> {
+        let purged =
+            self.bus.purge_subject(&format!("KV_{}", self.bucket), &self.subject(key)?, through).await;
+        purged.map_err(|error| unread(key, error))
+    }
+
     /// Every key that matches a filter (`a.*`, `>`), with its bytes, up to `limit` of them, in the order of their writing.
     pub async fn list(&self, filter: &str, limit: usize) -> Result<Vec<(String, Entry<Bytes>)>, KvError> {
         let mut watch = self.watch(filter);

@@ -30,6 +30,7 @@ pub mod incoming;
 pub mod journal;
 pub mod kv;
 pub mod lease;
+pub mod matcher;
 pub mod node;
 pub mod operations;
 pub mod otel;

@@ -150,3 +150,16 @@ async fn until_stored(kv: &Kv, value: i32) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn what_is_purged_leaves_nothing_behind_and_what_was_written_since_stays() {
+    let (_server, bus) = prepared().await;
+    let kv = bus.kv(BUCKET);
+    let first = kv.create("a.b", &1).await.unwrap();
+    let second = kv.update("a.b", &2, first).await.unwrap();
+    kv.purge("a.b", first).await.unwrap();
+    assert_eq!(kv.get::<i32>("a.b").await.unwrap().map(|entry| entry.value), Some(2));
+    assert_eq!(kv.purge("a.b", second).await.unwrap(), 1);
+    assert_eq!(bus.stream_info(&format!("KV_{BUCKET}")).await.unwrap().messages, 0);
+    assert!(matches!(kv.purge("a b", 1).await, Err(KvError::Refused { .. })));
+}

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use keelson_kit::config::{ConfigError, Secret};
 use serde::{Deserialize, Serialize};
 
-use crate::matcher::Matchers;
 use crate::receivers;
 pub use keelson_kit::config::Span;
+use keelson_kit::matcher::Matchers;
 
 /// All that the notifier goes by.
 #[derive(Clone, Debug)]

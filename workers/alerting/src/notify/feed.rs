@@ -104,8 +104,10 @@ impl Feed {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.tasks.cancelled() => return Ok(()),
-                changed = self.changes.changed() => changed?,
+                // Nobody tells of changes any more: its notifier is over.
+                changed = self.changes.changed() => if changed.is_err() { return Ok(()) },
                 () = clock.sleep_until(wake_at) => {}
             }
         }

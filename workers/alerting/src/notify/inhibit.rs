@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keelson_schemas::alerting::{Alert, AlertState, Labels};
 
 use super::config::Inhibit;
-use crate::matcher::Matchers;
+use keelson_kit::matcher::Matchers;
 
 /// The rules, and what fires that they make a source of.
 #[derive(Debug, Default)]

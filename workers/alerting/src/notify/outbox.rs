@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use keelson_kit::bus::{ApiError, Bus};
+use keelson_kit::bus::Bus;
 use keelson_kit::clock::Clock;
 use keelson_kit::failure::Failure;
 use keelson_kit::fault;
@@ -110,7 +110,7 @@ pub enum Done {
     /// A write of a group.
     Written(Write),
     /// The removal of a group.
-    Removed(GroupId, Result<u64, ApiError>),
+    Removed(GroupId, Result<u64, KvError>),
     /// A delivery.
     Delivered(Box<Parcel>, Result<(), Failure>),
     /// A dead letter of what is given up.
@@ -245,7 +245,7 @@ impl Outbox {
     }
 
     /// Takes in that a group was removed. One that has come to life since is written anew.
-    pub fn removed(&mut self, id: &GroupId, result: Result<u64, ApiError>) {
+    pub fn removed(&mut self, id: &GroupId, result: Result<u64, KvError>) {
         match result {
             Ok(_) => _ = self.slots.insert(id.clone(), Slot::default()),
             Err(error) => {
@@ -303,10 +303,9 @@ fn write(bus: Bus, fence: u64, group: GroupId, entry: &Entry) -> BoxFuture<'stat
     writing.boxed()
 }
 
-/// A purge up to a revision: it leaves nothing behind, and takes nothing that another has written since.
+/// Takes nothing that another has written since.
 async fn remove(bus: Bus, id: GroupId, revision: u64) -> Done {
-    let subject = format!("$KV.{BUCKET}.{}", key_of(&id.0));
-    let result = bus.purge_subject(&format!("KV_{BUCKET}"), &subject, revision).await;
+    let result = bus.kv(BUCKET).purge(&key_of(&id.0), revision).await;
     Done::Removed(id, result)
 }
 

@@ -7,7 +7,7 @@ use keelson_schemas::alerting::Labels;
 use serde::{Deserialize, Serialize};
 
 use super::config::{NotifyConfig, Route, Span};
-use crate::matcher::Matchers;
+use keelson_kit::matcher::Matchers;
 
 /// In `group_by`: all labels.
 const ALL_LABELS: &str = "...";

@@ -4,7 +4,7 @@ use keelson_schemas::alerting::{Alert, AlertState};
 use serde::Deserialize;
 
 use super::span_ms;
-use crate::matcher::Matchers;
+use keelson_kit::matcher::Matchers;
 
 /// `[[tests.expect]]`.
 #[derive(Debug, Default, Deserialize)]

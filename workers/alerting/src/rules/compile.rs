@@ -7,8 +7,8 @@ use keelson_schemas::alerting::{Labels, Matcher};
 use super::raw::RawRule;
 use super::rule::{NoData, Rule, Side, Threshold};
 use super::template::Template;
-use crate::matcher::{MatcherError, Matchers};
 use crate::signal::{SIGNALS, Signal};
+use keelson_kit::matcher::{MatcherError, Matchers};
 
 /// Slices are kept this long, so a rule can look back no further after a restart.
 const LONGEST_WINDOW: Duration = Duration::from_secs(24 * 3600);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use keelson_schemas::alerting::Labels;
 
 use super::template::{Filling, Template};
-use crate::matcher::Matchers;
 use crate::signal::Signal;
+use keelson_kit::matcher::Matchers;
 
 /// A rule in which nothing is wrong.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keelson_schemas::alerting::{Matcher, SetSilence, Silence};
 use keelson_schemas::id;
 
-use crate::matcher::Matchers;
+use keelson_kit::matcher::Matchers;
 
 /// The most bytes that matchers, author and comment may have together; a key of the bucket has 64 KiB.
 const MOST_BYTES: usize = 16 * 1024;

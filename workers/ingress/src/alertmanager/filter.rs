@@ -1,11 +1,10 @@
 //! The filters of Alertmanager's lists, as they stand in a query string.
 
-use keelson_schemas::alerting::{Alert, AlertView, Labels, Matcher, Silence};
-use regex::{Regex, RegexBuilder};
+use keelson_kit::matcher::{MatcherError, Matchers, whole};
+use keelson_schemas::alerting::{Alert, AlertView, Matcher, Silence};
+use regex::Regex;
 use url::form_urlencoded;
 
-/// Bytes of a compiled expression: it comes from whoever asks.
-const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// Filters in one query.
 const MAX_MATCHERS: usize = 100;
 
@@ -15,6 +14,11 @@ const MAX_MATCHERS: usize = 100;
 pub struct BadMatcher(String);
 
 impl BadMatcher {
+    fn of(errors: Vec<MatcherError>) -> Self {
+        let messages: Vec<String> = errors.into_iter().map(|error| error.message).collect();
+        Self(messages.join("; "))
+    }
+
     /// With this reason.
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
@@ -29,7 +33,7 @@ pub struct AlertFilter {
     silenced: bool,
     inhibited: bool,
     receiver: Option<Regex>,
-    matchers: Vec<LabelTest>,
+    matchers: Matchers,
 }
 
 impl AlertFilter {
@@ -39,8 +43,8 @@ impl AlertFilter {
     /// When a matcher or an expression cannot be read.
     pub fn of(query: &str) -> Result<Self, BadMatcher> {
         let flag = |name| last(query, name).is_none_or(|value| is_true(&value));
-        let receiver = last(query, "receiver").map(|pattern| whole(&pattern)).transpose()?;
-        let matchers = matchers(query)?.into_iter().map(LabelTest::new).collect::<Result<_, _>>()?;
+        let receiver = last(query, "receiver").map(|pattern| expression(&pattern)).transpose()?;
+        let matchers = Matchers::compile(&matchers(query)?).map_err(BadMatcher::of)?;
         Ok(Self {
             active: flag("active"),
             silenced: flag("silenced"),
@@ -67,7 +71,7 @@ impl AlertFilter {
     }
 
     fn admits_labels(&self, alert: &Alert) -> bool {
-        self.matchers.iter().all(|test| test.holds(&alert.labels))
+        self.matchers.matches(&alert.labels)
     }
 }
 
@@ -91,26 +95,6 @@ impl SilenceFilter {
     }
 }
 
-/// A matcher that is ready to be asked.
-#[derive(Debug)]
-struct LabelTest {
-    matcher: Matcher,
-    regex: Option<Regex>,
-}
-
-impl LabelTest {
-    fn new(matcher: Matcher) -> Result<Self, BadMatcher> {
-        let regex = matcher.is_regex.then(|| whole(&matcher.value)).transpose()?;
-        Ok(Self { matcher, regex })
-    }
-
-    fn holds(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.matcher.name).map_or("", String::as_str);
-        let same = self.regex.as_ref().map_or(value == self.matcher.value, |regex| regex.is_match(value));
-        same == self.matcher.is_equal
-    }
-}
-
 fn matchers(query: &str) -> Result<Vec<Matcher>, BadMatcher> {
     let texts: Vec<String> = values(query, "filter").collect();
     if texts.len() > MAX_MATCHERS {
@@ -120,11 +104,8 @@ fn matchers(query: &str) -> Result<Vec<Matcher>, BadMatcher> {
 }
 
 /// An expression that has to match all of a value.
-fn whole(pattern: &str) -> Result<Regex, BadMatcher> {
-    let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-    // By itself first: "a)(b" must not become right by what is put around it.
-    let built = build(pattern).and_then(|_| build(&format!("^(?:{pattern})$")));
-    built.map_err(|error| BadMatcher(format!("{pattern:?} is no regular expression: {error}")))
+fn expression(pattern: &str) -> Result<Regex, BadMatcher> {
+    whole(pattern).map_err(|error| BadMatcher(format!("{pattern:?} is no regular expression: {error}")))
 }
 
 fn values(query: &str, name: &'static str) -> impl Iterator<Item = String> {

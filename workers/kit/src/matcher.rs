@@ -127,8 +127,11 @@ impl Compiled {
     }
 }
 
-/// The expression, to match a value as a whole.
-fn whole(expression: &str) -> Result<Regex, regex::Error> {
+/// An expression, to match a value as a whole.
+///
+/// # Errors
+/// It is no regular expression, or too large a one.
+pub fn whole(expression: &str) -> Result<Regex, regex::Error> {
     let build = |expression: &str| RegexBuilder::new(expression).size_limit(REGEX_BYTES).build();
     // Compiled by itself first: "a)(b" must not become right by what is put around it.
     build(expression).and_then(|_| build(&format!("^(?:{expression})$")))
