@@ -2,6 +2,7 @@
 //! are run against them, so that they are right.
 
 pub mod cloudflare;
+pub mod cloudfront;
 pub mod fastly;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -1,5 +1,6 @@
 //! CDNs that are asked over their APIs, with their limits; the providers' own SDKs say whether what they are asked here is what they are.
 
+mod cloudfront;
 mod sdk;
 
 use std::time::{Duration, Instant};

@@ -37,6 +37,8 @@ pub struct Batch {
     pub items: Vec<Item>,
     /// How often it was tried already.
     pub tries: u32,
+    /// Names it at the provider, the same each time that it is tried; empty before it is sent.
+    pub reference: String,
 }
 
 /// Selectors that wait: those sent for the first time before those sent again, the oldest first. Rebounds so give way when there is much to do; that they
@@ -107,7 +109,7 @@ impl Queue {
             let purges = lane.waiting.remove(&selector).unwrap_or_default();
             items.push(Item { selector, purges });
         }
-        Some(Batch { kind, soft, items, tries: 0 })
+        Some(Batch { kind, soft, items, tries: 0, reference: String::new() })
     }
 
     /// The kinds that wait, each with the most items that its next call has.
@@ -134,7 +136,8 @@ impl Batch {
             return Err(self);
         }
         let second = self.items.split_off(self.items.len() / 2);
-        let second = Self { items: second, ..self.clone() };
+        let second = Self { items: second, reference: format!("{}b", self.reference), ..self.clone() };
+        self.reference.push('a');
         Ok((self, second))
     }
 }

@@ -247,8 +247,12 @@ impl Flow {
         {
             return None;
         }
-        let batch = self.next_batch(now.at)?;
-        let (id, batch) = (self.fresh_id(), Arc::new(batch));
+        let mut batch = self.next_batch(now.at)?;
+        let id = self.fresh_id();
+        if batch.reference.is_empty() {
+            batch.reference = format!("keelson-{}-{id}", now.ms);
+        }
+        let batch = Arc::new(batch);
         self.calls.insert(id, Arc::clone(&batch));
         Some(Call { id, batch })
     }

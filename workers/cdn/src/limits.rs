@@ -101,6 +101,16 @@ pub fn cloudflare(plan: CloudflarePlan, hosts: usize) -> Limits {
     }
 }
 
+/// CloudFront: docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide, "Concurrent invalidation request maximum". Of one distribution 3,000 paths and, beside them, 15
+/// wildcards may be in progress; a call here lasts until its invalidation is completed, so that three calls never exceed either. There are no
+/// tags, and nothing is soft.
+pub const CLOUDFRONT: Limits = {
+    const fn up_to(items: usize) -> Option<PerCall> {
+        Some(PerCall { items, bytes: usize::MAX, soft: false, rate: None })
+    }
+    Limits { url: up_to(1_000), tag: None, prefix: up_to(5), all: up_to(1), calls_at_once: 3 }
+};
+
 /// Fastly: www.fastly.com/documentation/reference/api/purging and "Resource limits". 256 surrogate keys a call; an average of 100,000 purges an hour, which half
 /// at once and half over the hour never exceeds. There are no prefixes, and everything is never purged softly.
 pub const FASTLY: Limits = {

@@ -1,6 +1,7 @@
 //! Those who keep copies. Each takes batches within its limits and says what became of them; nothing is retried here.
 
 pub mod cloudflare;
+pub mod cloudfront;
 pub mod fastly;
 pub mod varnish;
 

@@ -146,9 +146,7 @@ impl Reading<'_> {
                 "varnish" => lanes.extend(self.varnish(around)),
                 "cloudflare" => lanes.extend(self.cloudflare(around)),
                 "fastly" => lanes.extend(self.fastly(around)),
-                name if KNOWN.contains(&name) => {
-                    self.missing.push(format!("{name} is not supported by this build"));
-                }
+                "cloudfront" => lanes.extend(self.cloudfront(around)),
                 other => {
                     let message = format!("{other:?} is none of {}", KNOWN.join(", "));
                     self.errors.push(ConfigError::new("providers", message));

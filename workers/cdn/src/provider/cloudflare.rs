@@ -178,7 +178,13 @@ mod tests {
         assert_eq!(zone.endpoint, "https://api.cloudflare.com/client/v4/zones/z1/purge_cache");
         let body = |selector: Selector| {
             let kind = selector.kind();
-            let batch = Batch { kind, soft: false, items: vec![Item { selector, purges: vec![] }], tries: 0 };
+            let batch = Batch {
+                kind,
+                soft: false,
+                items: vec![Item { selector, purges: vec![] }],
+                tries: 0,
+                reference: String::new(),
+            };
             serde_json::to_string(&zone.body(&batch)).unwrap()
         };
         let url = site.url("https://cdn.example/a?b").unwrap();

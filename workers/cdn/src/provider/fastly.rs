@@ -142,6 +142,7 @@ mod tests {
                 soft: false,
                 items: vec![Item { selector, purges: vec![] }],
                 tries: 0,
+                reference: String::new(),
             };
             let request = service.request(&batch)?.build().unwrap();
             let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();

@@ -9,6 +9,7 @@ use super::{Lane, Reading};
 use crate::edge::Edge;
 use crate::provider::Provider;
 use crate::provider::cloudflare::Cloudflare;
+use crate::provider::cloudfront::Cloudfront;
 use crate::provider::fastly::Fastly;
 use crate::provider::varnish::Varnish;
 use crate::url::Site;
@@ -68,6 +69,20 @@ impl Reading<'_> {
             Cloudflare::new(&config.api_url, zone, key.expose(), config.email.as_deref(), config.plan, site);
         let lane = provider.and_then(|provider| self.hosted("cloudflare", provider, around));
         self.made("cloudflare.api_key", lane)
+    }
+
+    pub(super) fn cloudfront(&mut self, around: Option<Around<'_>>) -> Option<Lane> {
+        let id = self.config.cloudfront.distribution_id.as_deref();
+        let id = self.needed(
+            id,
+            "cloudfront",
+            "its distribution",
+            "CLOUDFRONT_DISTRIBUTION_ID",
+            "distribution_id",
+        );
+        let (id, around) = (self.plain("cloudfront.distribution_id", id?)?, around?);
+        let lane = self.hosted("cloudfront", Cloudfront::new(id), around);
+        self.made("cloudfront.distribution_id", lane)
     }
 
     pub(super) fn fastly(&mut self, around: Option<Around<'_>>) -> Option<Lane> {
