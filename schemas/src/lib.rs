@@ -7,10 +7,12 @@
 //! |---|---|
 //! | what services measured | [`telemetry`], in batches; what was counted of it, [`mod@slice`], [`totals`], [`histogram`] |
 //! | what is wrong, and who is told | [`alerting`] |
+//! | what is backed up and restored | [`backup`] |
 //! | what became of a command | [`operation`] |
 //! | what could not be processed | [`dead_letter`] |
 
 pub mod alerting;
+pub mod backup;
 pub mod cdn;
 pub mod codec;
 pub mod dead_letter;

@@ -14,6 +14,7 @@ pub mod fakes;
 pub mod garbage;
 pub mod keelson;
 pub mod ledger;
+pub mod mongod;
 pub mod nats;
 pub mod otlp;
 pub mod place;

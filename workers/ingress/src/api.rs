@@ -5,6 +5,7 @@ mod alerting;
 pub mod alertmanager;
 mod cdn;
 mod dead_letters;
+mod disaster_recovery;
 mod document;
 mod health;
 mod monitoring;
@@ -25,6 +26,7 @@ const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
     alertmanager::routes,
     cdn::routes,
     dead_letters::routes,
+    disaster_recovery::routes,
     document::routes,
     health::routes,
     monitoring::routes,

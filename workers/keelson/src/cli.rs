@@ -11,8 +11,8 @@ use crate::nats_server::Leash;
 use crate::output::Exit;
 use crate::roles::ROLES;
 use crate::{
-    alerts, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run, silences, token,
-    up,
+    alerts, backups, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run,
+    silences, token, up,
 };
 
 const ABOUT: &str = "\
@@ -74,6 +74,9 @@ enum Command {
     /// Purge and warm the edge, and see how it stands
     #[command(subcommand)]
     Cdn(cdn::Command),
+    /// Make backups of the database, and restore them
+    #[command(subcommand)]
+    Backups(backups::Command),
     /// See what became of commands
     #[command(subcommand)]
     Operations(operations::Command),
@@ -118,6 +121,7 @@ impl Cli {
             Command::Silences(command) => on_one_core(command.run(&global)),
             Command::Rules(command) => on_one_core(command.run(&global)),
             Command::Cdn(command) => on_one_core(command.run(&global)),
+            Command::Backups(command) => on_one_core(command.run(&global)),
             Command::Operations(command) => on_one_core(command.run(&global)),
             Command::DeadLetters(command) => on_one_core(command.run(&global)),
             Command::Doctor(doctor) => on_one_core(doctor.run(&global)),

@@ -4,6 +4,7 @@
 //! or the bus itself. Only this crate knows every worker.
 
 mod alerts;
+mod backups;
 mod bus;
 mod cdn;
 mod cli;
@@ -19,6 +20,7 @@ mod nats_server;
 mod operations;
 mod output;
 mod process;
+mod progress;
 mod roles;
 mod rules;
 mod run;

@@ -1,6 +1,7 @@
 //! The roles that this executable knows: one line each. A new worker is a new folder and a line here.
 
 use keelson_alerting::Alerting;
+use keelson_backup::Backups;
 use keelson_cdn::Cdn;
 use keelson_ingress::Ingress;
 use keelson_kit::role::AnyRole;
@@ -8,4 +9,4 @@ use keelson_kit::steward::Steward;
 use keelson_metrics::Metrics;
 
 /// Every role, in the order of start.
-pub static ROLES: &[&dyn AnyRole] = &[&Steward, &Metrics, &Alerting, &Cdn, &Ingress];
+pub static ROLES: &[&dyn AnyRole] = &[&Steward, &Metrics, &Alerting, &Cdn, &Backups, &Ingress];

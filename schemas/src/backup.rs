@@ -1,0 +1,15 @@
+//! What the backup worker is told and says: backups, their manifests, restores.
+
+mod answers;
+mod commands;
+mod manifest;
+mod summary;
+
+pub use answers::{Backups, FindBackup, RestoreReport};
+pub use commands::{Backup, Restore};
+pub use manifest::{
+    CollectionEntry, CollectionKind, DatabaseManifest, FileEntry, Manifest, OplogEntry, Topology,
+};
+pub use summary::{
+    BackupKind, BackupState, BackupSummary, Component, ComponentReport, OpTime, RestoreWindow, Versions,
+};

@@ -1,0 +1,88 @@
+//! Whether a command has a meaning, said before it is accepted, and looked at again when it is obeyed.
+
+use std::sync::Arc;
+
+use keelson_kit::bus::Bus;
+use keelson_kit::failure::Failure;
+use keelson_kit::query::{Queries, Refusal};
+use keelson_kit::role::Context;
+use keelson_schemas::backup::{Backup, BackupState, BackupSummary, Backups, FindBackup, Restore};
+
+use crate::setup::Setup;
+use crate::{plan, store};
+
+/// Answers what any replica knows.
+#[must_use]
+pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
+    let (for_backup, for_restore, for_list, for_manifest) =
+        (Arc::clone(setup), Arc::clone(setup), Arc::clone(setup), Arc::clone(setup));
+    let (restoring, listing, showing) = (ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone());
+    queries
+        .with("check.backup", move |command: Backup| {
+            let checked = backup(&for_backup, &command).map_err(|reason| Refusal::new(400, reason));
+            std::future::ready(checked)
+        })
+        .with("check.restore", move |command: Restore| {
+            let (bus, setup) = (restoring.clone(), Arc::clone(&for_restore));
+            async move { restore(&bus, &setup, &command).await.map(drop).map_err(refusal) }
+        })
+        .with("backups", move |()| {
+            let (bus, setup) = (listing.clone(), Arc::clone(&for_list));
+            async move {
+                let backups =
+                    store::list(&bus).await.map_err(|error| Refusal::new(503, error.to_string()))?;
+                Ok(Backups { backups, note: backup(&setup, &Backup::default()).err() })
+            }
+        })
+        .with("manifest", move |question: FindBackup| {
+            let (bus, setup) = (showing.clone(), Arc::clone(&for_manifest));
+            async move {
+                let backup = find(&bus, &question.backup_id).await.map_err(refusal)?;
+                Ok(store::manifest(&setup.restic()?, &backup).await?)
+            }
+        })
+}
+
+/// Whether a backup can be made.
+///
+/// # Errors
+/// Why not.
+pub fn backup(setup: &Setup, _: &Backup) -> Result<(), String> {
+    let configured = setup.config.mongodb_uri.is_some();
+    let missing =
+        "not configured: set MONGODB_URI (backup.mongodb_uri) to the database that is to be backed up";
+    configured.then_some(()).ok_or_else(|| missing.to_owned())
+}
+
+/// The backup that is to be restored, if it can be.
+///
+/// # Errors
+/// Why not.
+pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<BackupSummary, Failure> {
+    let backup = find(bus, &command.backup_id).await?;
+    if backup.state != BackupState::Complete {
+        let why = backup.error.as_deref().unwrap_or("no reason is known");
+        return Err(Failure::reject(format!("backup {} is not complete: {why}", backup.id)));
+    }
+    plan::check(command, &backup.id).map_err(|errors| Failure::reject(errors.join("; ")))?;
+    let target = setup.target(command.target.as_deref()).await;
+    target.map_err(|error| Failure::reject(format!("{error:#}")))?;
+    Ok(backup)
+}
+
+async fn find(bus: &Bus, id: &str) -> Result<BackupSummary, Failure> {
+    let found = store::find(bus, id).await?;
+    found.ok_or_else(|| {
+        Failure::reject(format!("there is no backup {id:?}; `keelson backups list` names all there are"))
+    })
+}
+
+fn refusal(failure: Failure) -> Refusal {
+    let reason = failure.to_string().replace('\n', "; ");
+    let status = match failure {
+        Failure::Retry { .. } => 503,
+        _ if reason.starts_with("there is no backup") => 404,
+        _ => 400,
+    };
+    Refusal::new(status, reason)
+}

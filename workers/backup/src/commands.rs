@@ -1,0 +1,120 @@
+//! What the worker can be told to do: to back up, and to restore. One thing at a time.
+
+use std::sync::Arc;
+
+use keelson_kit::command::{Attempt, CommandHandler};
+use keelson_kit::failure::Failure;
+use keelson_kit::publish::Outgoing;
+use keelson_kit::role::Context;
+use keelson_schemas::backup::{Backup, BackupState, BackupSummary, Restore, RestoreReport};
+use keelson_schemas::message::Message;
+use keelson_schemas::subject;
+use tokio::sync::{Mutex, MutexGuard};
+use tracing::info;
+
+use crate::setup::Setup;
+use crate::{checks, job, restoring, store};
+
+/// How long an event is tried to be published. What it tells of is kept before.
+const PUBLISHED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Obeys `keelson.cmd.backup.backup`. The operation's result is a [`BackupSummary`]; it fails unless the backup is complete.
+#[derive(Clone)]
+pub struct BackupHandler(pub Desk);
+
+/// Obeys `keelson.cmd.backup.restore`. The operation's result is a [`RestoreReport`].
+#[derive(Clone)]
+pub struct RestoreHandler(pub Desk);
+
+/// What both need.
+#[derive(Clone)]
+pub struct Desk {
+    /// Its tasks are those of the one replica that may obey.
+    pub ctx: Context,
+    /// What is worked with.
+    pub setup: Arc<Setup>,
+    /// Held by what is being done.
+    pub turn: Arc<Mutex<()>>,
+}
+
+impl CommandHandler for BackupHandler {
+    type Command = Backup;
+    type Outcome = BackupSummary;
+
+    async fn run(&self, command: Backup, attempt: &Attempt) -> Result<BackupSummary, Failure> {
+        let desk = &self.0;
+        checks::backup(&desk.setup, &command).map_err(Failure::reject)?;
+        let _turn = desk.turn()?;
+        let job = job::Job { setup: &desk.setup, clock: &desk.ctx.clock, attempt, command: &command };
+        let backup = tokio::select! {
+            biased;
+            () = desk.ctx.tasks.cancelled() => return Err(Failure::retry("this process hands its work over")),
+            backup = job.run() => backup,
+        };
+        store::keep(&desk.ctx.bus, &backup).await?;
+        let fact = if backup.state == BackupState::Complete { "completed" } else { "failed" };
+        desk.publish(fact, attempt, &backup).await;
+        match &backup.error {
+            Some(error) => Err(Failure::give_up(error)),
+            None => {
+                info!(backup.id = %backup.id, backup.stored_bytes = backup.stored_bytes, "a backup is complete");
+                Ok(backup)
+            }
+        }
+    }
+}
+
+impl CommandHandler for RestoreHandler {
+    type Command = Restore;
+    type Outcome = RestoreReport;
+
+    /// A second attempt would find what the first one has restored in its way.
+    const REPEATABLE: bool = false;
+
+    async fn run(&self, command: Restore, attempt: &Attempt) -> Result<RestoreReport, Failure> {
+        let desk = &self.0;
+        let backup = checks::restore(&desk.ctx.bus, &desk.setup, &command).await?;
+        let _turn = desk.turn()?;
+        let job = restoring::Job {
+            setup: &desk.setup,
+            clock: &desk.ctx.clock,
+            attempt,
+            command: &command,
+            backup: &backup,
+        };
+        let report = tokio::select! {
+            biased;
+            () = desk.ctx.tasks.cancelled() => {
+                return Err(Failure::give_up("this process had to end; what was restored until then is in the target"));
+            }
+            report = job.run() => report?,
+        };
+        desk.publish("restored", attempt, &report).await;
+        Ok(report)
+    }
+}
+
+impl Desk {
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
+        let taken = "a backup or a restore is under way: wait until it has ended (`keelson operations list`)";
+        self.turn.try_lock().map_err(|_| Failure::reject(taken))
+    }
+
+    /// Says what happened. What is kept in the bucket stands without it.
+    async fn publish<M: Message>(&self, fact: &str, attempt: &Attempt, message: &M) {
+        let outgoing = Outgoing::of(subject::evt("backup", fact), attempt.consequence(fact), message);
+        let published = match outgoing {
+            Ok(outgoing) => self
+                .ctx
+                .bus
+                .publish_within(&outgoing, PUBLISHED_WITHIN)
+                .await
+                .map(drop)
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = published {
+            tracing::warn!(error, fact, operation.id = %attempt.operation, "an event could not be published");
+        }
+    }
+}

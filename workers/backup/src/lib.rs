@@ -1,0 +1,24 @@
+//! Consumes: commands to back up and to restore.
+//! Publishes: `keelson.evt.backup.<completed|failed|restored>`; answers `keelson.qry.backup.*`.
+//! Keeps: backups in a restic repository, and what each one is in the bucket `backups`.
+//! On failure: a backup in which anything failed is none; a killed one leaves nothing that says complete, and is made anew.
+
+pub mod bson_file;
+pub mod checks;
+pub mod commands;
+pub mod config;
+pub mod job;
+pub mod layout;
+pub mod metadata;
+pub mod mongo;
+pub mod plan;
+pub mod restic;
+pub mod restoring;
+pub mod selection;
+pub mod setup;
+pub mod spool;
+pub mod store;
+mod telling;
+mod worker;
+
+pub use worker::Backups;

@@ -1,0 +1,9 @@
+//! Backups and restores on a real nats-server, a real mongod and a real restic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod fixture;
+mod mongod;
+mod roundtrip;
+mod shapes;
+mod trouble;

@@ -1,0 +1,94 @@
+//! `/api/disaster-recovery`: backups made, listed, shown, restored.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::{Json, Response};
+use keelson_schemas::backup::{Backup, Backups, FindBackup, Manifest, Restore};
+use schemars::SchemaGenerator;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::access;
+use crate::app::App;
+use crate::ask;
+use crate::command::{self, Asked, CommandHeaders};
+use crate::problem::Problem;
+
+const WORKER: &str = "backup";
+
+/// The routes of this file.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(access::admin(routes!(back_up)))
+        .routes(access::admin(routes!(list_backups)))
+        .routes(access::admin(routes!(get_backup)))
+        .routes(access::admin(routes!(restore)))
+}
+
+/// Adds the types of these routes to the description.
+pub(super) fn describe(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<(Backup, Backups, Manifest, Restore)>();
+}
+
+/// Makes a backup.
+///
+/// The operation fails unless all of it is in the repository; its result is a BackupSummary. Answers 202 with the operation; or, with
+/// `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(post, path = "/api/disaster-recovery/backup", tag = "disaster recovery", params(CommandHeaders),
+    request_body = ref("#/components/schemas/Backup"),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "What is not configured"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn back_up(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
+    let backup: Backup = command::body(&app, request).await?;
+    ask::check(&app.bus, &backup).await?;
+    command::ask(&app, &asked, &backup).await
+}
+
+/// All backups, the newest first: those that are complete, and those that failed with the reason.
+#[utoipa::path(get, path = "/api/disaster-recovery/backups", tag = "disaster recovery", responses(
+    (status = 200, body = ref("#/components/schemas/Backups")),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
+))]
+async fn list_backups(State(app): State<App>) -> Result<Json<Backups>, Problem> {
+    ask::any(&app.bus, WORKER, "backups", &()).await.map(Json)
+}
+
+/// The manifest of a backup: every collection and every file in it.
+#[utoipa::path(get, path = "/api/disaster-recovery/backup/{backupId}", tag = "disaster recovery",
+    params(("backupId" = String, Path, description = "As the list names it, or `latest`")),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Manifest")),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn get_backup(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Manifest>, Problem> {
+    let Path(backup_id) = id?;
+    ask::any(&app.bus, WORKER, "manifest", &FindBackup { backup_id }).await.map(Json)
+}
+
+/// Restores a backup, or some namespaces of it, under other names if they are wanted; never over a collection that is there without `drop` and `confirm`.
+///
+/// The operation's result is a RestoreReport. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(post, path = "/api/disaster-recovery/restore", tag = "disaster recovery", params(CommandHeaders),
+    request_body = ref("#/components/schemas/Restore"),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "What speaks against it"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn restore(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
+    let restore: Restore = command::body(&app, request).await?;
+    ask::check(&app.bus, &restore).await?;
+    command::ask(&app, &asked, &restore).await
+}

@@ -1,0 +1,283 @@
+//! `keelson backups`: made, listed, shown, restored.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use keelson_schemas::backup::{
+    Backup, BackupState, BackupSummary, Backups, CollectionEntry, Manifest, OpTime, Restore, RestoreReport,
+};
+use reqwest::Method;
+
+use crate::client::{Client, ClientArgs};
+use crate::global::Global;
+use crate::output::{Exit, complain, say, say_table, show};
+use crate::progress;
+use crate::time::{span, timestamp};
+use crate::watch;
+
+const PATH: &str = "/api/disaster-recovery";
+
+const EXAMPLES: &str = "\
+Examples:
+  keelson backups create
+  keelson backups list
+  keelson backups show latest
+  keelson backups restore latest --target rehearsal
+  keelson backups restore 5f0c9a3be1d24786 --only 'click.*' --rename 'click.*=rehearsal.*'
+  keelson backups restore 5f0c9a3be1d24786 --only click.videos --drop --confirm 5f0c9a3be1d24786
+
+Without Keelson: `restic restore latest --tag keelson --target out`, then `mongorestore --oplogReplay out/dump`. RESTIC_REPOSITORY is `backups` in the \
+data directory and RESTIC_PASSWORD_FILE `backup-password` there, unless they are configured.";
+
+/// `keelson backups`
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
+pub enum Command {
+    /// List backups, the newest first, those that failed included
+    List(List),
+    /// Show what is in a backup
+    Show(Show),
+    /// Back up now
+    Create(Create),
+    /// Restore a backup, or some of it
+    #[command(after_help = EXAMPLES)]
+    Restore(RestoreArgs),
+}
+
+/// `keelson backups list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `keelson backups show`
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Which, as `keelson backups list` names them, or `latest`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Print the whole manifest as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `keelson backups create`
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `keelson backups restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Which, as `keelson backups list` names them, or `latest`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// The deployment that is restored into, one of [[backup.targets]] [default: the one at MONGODB_URI]
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Only these namespaces: click.videos, 'click.*'.
+    #[arg(long, value_name = "NAMESPACE")]
+    only: Vec<String>,
+    /// Under another name: 'click.*=rehearsal.*'.
+    #[arg(long, value_name = "FROM=TO", value_parser = renaming)]
+    rename: Vec<(String, String)>,
+    /// Drop collections of the target that are in the way.
+    #[arg(long, requires = "confirm")]
+    drop: bool,
+    /// The backup's id once more, when collections are dropped.
+    #[arg(long, value_name = "ID")]
+    confirm: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+impl Command {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// When Keelson cannot be reached or refuses, or it fails.
+    pub async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        match self {
+            Self::List(list) => list.run(global).await,
+            Self::Show(show) => show.run(global).await,
+            Self::Create(create) => create.run(global).await,
+            Self::Restore(restore) => restore.run(global).await,
+        }
+    }
+}
+
+impl List {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let page: Backups = Client::new(&self.client, global)?.get(&format!("{PATH}/backups"), &[]).await?;
+        show(self.json, &page, tell_all)
+    }
+}
+
+impl Show {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let id: String = url::form_urlencoded::byte_serialize(self.id.as_bytes()).collect();
+        let path = format!("{PATH}/backup/{}", id.replace('+', "%20"));
+        let manifest: Manifest = Client::new(&self.client, global)?.get(&path, &[]).await?;
+        show(self.json, &manifest, tell_manifest)
+    }
+}
+
+impl Create {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        let path = format!("{PATH}/backup");
+        let made = progress::obeyed(&client, Method::POST, &path, &Backup::default()).await?;
+        let backup: BackupSummary = serde_json::from_value(watch::outcome(made)?)?;
+        show(self.json, &backup, |backup| say(&made_words(backup)))
+    }
+}
+
+impl RestoreArgs {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        let path = format!("{PATH}/restore");
+        let restored = progress::obeyed(&client, Method::POST, &path, &self.command()).await?;
+        let report: RestoreReport = serde_json::from_value(watch::outcome(restored)?)?;
+        show(self.json, &report, |report| say(&restored_words(report)))
+    }
+
+    fn command(&self) -> Restore {
+        Restore {
+            backup_id: self.id.clone(),
+            components: Vec::new(),
+            target: self.target.clone(),
+            namespaces: self.only.clone(),
+            rename: self.rename.iter().cloned().collect::<BTreeMap<_, _>>(),
+            drop: self.drop,
+            confirm: self.confirm.clone(),
+        }
+    }
+}
+
+fn renaming(text: &str) -> Result<(String, String), String> {
+    let split = text.split_once('=').map(|(from, to)| (from.to_owned(), to.to_owned()));
+    split.ok_or_else(|| "write the old name and the new one: 'click.*=rehearsal.*'".to_owned())
+}
+
+fn tell_all(page: &Backups) {
+    if let Some(note) = &page.note {
+        complain(note);
+    }
+    if page.backups.is_empty() {
+        return say("there are no backups");
+    }
+    let columns = ["id", "state", "type", "started", "took", "size", "stored", "restores to", "error"];
+    say_table(columns, page.backups.iter().map(row));
+}
+
+fn row(backup: &BackupSummary) -> [String; 9] {
+    [
+        backup.id.clone(),
+        format!("{:?}", backup.state).to_lowercase(),
+        format!("{:?}", backup.kind).to_lowercase(),
+        backup.started_at.to_string(),
+        took(backup),
+        bytes(size(backup)),
+        bytes(backup.stored_bytes),
+        backup.window.map(|window| moment(window.to)).unwrap_or_default(),
+        backup.error.clone().unwrap_or_default(),
+    ]
+}
+
+fn tell_manifest(manifest: &Manifest) {
+    let backup = &manifest.backup;
+    say(&format!("{} {}", backup.id, format!("{:?}", backup.state).to_lowercase()));
+    say(&format!("made {} in {} for {}", backup.started_at, took(backup), backup.requested_by));
+    say(&format!("snapshot {}", backup.snapshot.as_deref().unwrap_or("none")));
+    let Some(database) = &manifest.database else { return };
+    let oplog = database.oplog.as_ref().map(|oplog| format!(", {} entries of the oplog", oplog.entries));
+    let consistency =
+        oplog.unwrap_or_else(|| ", no oplog: each collection as it was when it was read".to_owned());
+    say(&format!("MongoDB {}, {} collections{consistency}", database.server, database.collections.len()));
+    say("");
+    say_table(["namespace", "kind", "documents", "size"], database.collections.iter().map(collection_row));
+}
+
+fn collection_row(entry: &CollectionEntry) -> [String; 4] {
+    [
+        entry.namespace(),
+        format!("{:?}", entry.kind).to_lowercase(),
+        entry.documents.to_string(),
+        bytes(entry.data.as_ref().map_or(0, |data| data.bytes)),
+    ]
+}
+
+fn made_words(backup: &BackupSummary) -> String {
+    debug_assert_eq!(backup.state, BackupState::Complete);
+    format!(
+        "backup {} is complete: {} in {}, {} stored",
+        backup.id,
+        bytes(size(backup)),
+        took(backup),
+        bytes(backup.stored_bytes)
+    )
+}
+
+fn restored_words(report: &RestoreReport) -> String {
+    let to = report.restored_to.map(|to| format!(", as it was at {}", moment(to))).unwrap_or_default();
+    format!(
+        "backup {} is restored into {}{to}: {} collections, {} documents, {} indexes in {}",
+        report.backup_id,
+        report.target,
+        report.collections,
+        report.documents,
+        report.indexes,
+        span(0, report.duration_ms)
+    )
+}
+
+fn took(backup: &BackupSummary) -> String {
+    let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
+    span(ms(backup.started_at), ms(backup.finished_at))
+}
+
+fn size(backup: &BackupSummary) -> u64 {
+    backup.components.iter().map(|component| component.bytes).sum()
+}
+
+fn moment(at: OpTime) -> String {
+    timestamp(u64::from(at.seconds) * 1_000).to_string()
+}
+
+fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_schemas::message::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_restore_is_told_in_a_line() {
+        let words = restored_words(&RestoreReport::example());
+        let expected = "backup 5f0c9a3be1d24786 is restored into rehearsal, as it was at 2025-11-24T16:00:04Z: 12 collections, 1500000 documents, 31 indexes in 18s";
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_renaming_has_two_sides() {
+        assert_eq!(renaming("a.*=b.*"), Ok(("a.*".to_owned(), "b.*".to_owned())));
+        assert!(renaming("a.*").is_err());
+    }
+}
