@@ -80,14 +80,19 @@ impl Client {
         }
     }
 
-    /// One scrape; `None` while Keelson says 503 or nobody listens.
-    pub async fn try_scrape(&self) -> Option<Scrape> {
+    /// One scrape.
+    ///
+    /// # Errors
+    /// Why there is none, while Keelson says 503 or nobody listens.
+    pub async fn try_scrape(&self) -> Result<Scrape, String> {
         let request = self.request(Method::GET, "/api/monitoring/prometheus").timeout(SCRAPED_WITHIN);
-        let response = request.send().await.ok()?;
-        match response.status() {
-            StatusCode::OK => Some(Scrape::parse(&response.text().await.ok()?)),
-            StatusCode::SERVICE_UNAVAILABLE => None,
-            status => panic!("scrape: {status}: {}", response.text().await.unwrap_or_default()),
+        let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+        match status {
+            StatusCode::OK => Ok(Scrape::parse(&text)),
+            StatusCode::SERVICE_UNAVAILABLE => Err(text),
+            status => panic!("scrape: {status}: {text}"),
         }
     }
 
@@ -99,16 +104,21 @@ impl Client {
     /// Scrapes until `enough`; the last page when that does not come to pass, so that the caller can say what differs.
     pub async fn scrape_until(&self, patience: Duration, enough: impl Fn(&Scrape) -> bool) -> Scrape {
         let page = self.try_scrape_until(patience, enough).await;
-        page.unwrap_or_else(|| panic!("no scrape was answered within {patience:?}"))
+        page.unwrap_or_else(|why| panic!("no scrape was answered within {patience:?}: {why}"))
     }
 
-    /// The same; nothing when no scrape was answered at all.
-    async fn try_scrape_until(&self, patience: Duration, enough: impl Fn(&Scrape) -> bool) -> Option<Scrape> {
+    /// The same; why not, when no scrape was answered at all.
+    async fn try_scrape_until(
+        &self,
+        patience: Duration,
+        enough: impl Fn(&Scrape) -> bool,
+    ) -> Result<Scrape, String> {
         let deadline = Instant::now() + patience;
-        let mut last = None;
+        let mut last = Err("none was tried".to_owned());
         while Instant::now() < deadline {
-            last = self.try_scrape().await.or(last);
-            if last.as_ref().is_some_and(&enough) {
+            let page = self.try_scrape().await;
+            last = if last.is_ok() { page.or(last) } else { page };
+            if last.as_ref().is_ok_and(&enough) {
                 break;
             }
             tokio::time::sleep(AGAIN_AFTER).await;
@@ -119,7 +129,10 @@ impl Client {
     /// Waits until the export has as many requests as were accepted, and compares every series; what is wrong.
     pub async fn export_findings(&self, sent: &Ledger, patience: Duration) -> Vec<String> {
         let page = self.try_scrape_until(patience, |page| page.requests() >= sent.requests()).await;
-        let Some(page) = page else { return vec![format!("export: no answer within {patience:?}")] };
+        let page = match page {
+            Ok(page) => page,
+            Err(why) => return vec![format!("export: no answer within {patience:?}: {why}")],
+        };
         let differences = sent.differences(&page.ledger());
         let differences = differences.into_iter().map(|difference| format!("export: {difference}"));
         differences.chain(page.check_histograms().err()).collect()

@@ -57,11 +57,11 @@ async fn watch(client: Client, attempted: impl Fn() -> u64, stop: Arc<AtomicBool
                 under_way.spawn(async move { (client.try_scrape().await, earlier) });
             }
             Some(ended) = under_way.join_next() => match ended.expect("a scrape") {
-                (Some(page), earlier) => {
+                (Ok(page), earlier) => {
                     latest = Arc::new(page);
                     seen.look_at(&latest, &earlier, attempted());
                 }
-                (None, _) => seen.unanswered += 1,
+                (Err(_), _) => seen.unanswered += 1,
             },
             else => return seen,
         }

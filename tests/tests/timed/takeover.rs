@@ -78,7 +78,7 @@ async fn shown(client: Client, requests: u64) {
                 asked.spawn(async move { client.try_scrape().await });
             }
             Some(page) = asked.join_next() => {
-                if page.expect("a scrape").is_some_and(|page| page.requests() >= requests) {
+                if page.expect("a scrape").is_ok_and(|page| page.requests() >= requests) {
                     return;
                 }
             }

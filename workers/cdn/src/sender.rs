@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::incoming::Stored;
 use keelson_kit::lease::Lease;
@@ -152,12 +151,8 @@ impl<'a> Tenure<'a> {
                 Some((look, sight)) = self.looks.next(), if !self.looks.is_empty() => {
                     self.flow.looked(look, sight, self.job.now());
                 }
-                Some(keys) = self.reports.next(), if !self.reports.is_empty() => {
-                    fault::point("cdn.told");
-                    self.flow.told(&keys);
-                }
+                Some(keys) = self.reports.next(), if !self.reports.is_empty() => self.flow.told(&keys),
                 Some((keeper, kept)) = self.keeping.next(), if !self.keeping.is_empty() => {
-                    fault::point("cdn.kept");
                     if !self.kept(keeper, kept) {
                         return Ok(());
                     }
@@ -179,7 +174,6 @@ impl<'a> Tenure<'a> {
         }
         while let Some(call) = self.flow.next_call(now) {
             let provider = Arc::clone(&self.job.lane.provider);
-            fault::point("cdn.sending");
             self.calls.push(async move { (call.id, provider.send(&call.batch).await) }.boxed());
         }
         while let Some(look) = self.flow.next_look() {
@@ -195,7 +189,6 @@ impl<'a> Tenure<'a> {
     }
 
     fn answered(&mut self, call: u64, answer: Answer) {
-        fault::point("cdn.sent");
         if let Answer::Retry { reason, .. } | Answer::Refused(reason) | Answer::Credentials(reason) = &answer
         {
             debug!(cdn.lane = self.job.lane.name, reason, "a purge was not taken");

@@ -5,6 +5,7 @@
 //! for the others, so that `nats request keelson.qry.metrics.summary ''` shows something to read.
 
 mod answer;
+mod answered;
 mod ask;
 mod parts;
 

@@ -105,10 +105,13 @@ impl<T> Default for Owned<T> {
 }
 
 impl<T: Clone> Owned<T> {
-    /// Notes what is known about the key of a lease.
+    /// Notes what is known about the key of a lease. Work under a former lease of the key, which may end late, takes nothing from this one.
     #[must_use]
     pub fn hold(&self, lease: &Lease, known: T) -> Ownership<T> {
-        self.held().insert(lease.index(), Held { lease: lease.clone(), known });
+        let mut held = self.held();
+        if held.get(&lease.index()).is_none_or(|held| held.lease.epoch() <= lease.epoch()) {
+            held.insert(lease.index(), Held { lease: lease.clone(), known });
+        }
         Ownership { owned: self.clone(), index: lease.index(), epoch: lease.epoch() }
     }
 

@@ -192,3 +192,25 @@ async fn owned_work_is_begun_again_after_a_crash_and_answers_while_it_runs() -> 
     assert_eq!(answer(&owned), None, "who no longer owns it does not speak for it");
     Ok(())
 }
+
+/// A process lost a key and has it again, and the work of before ends only now, or crashed and is begun once more to see that it is over.
+#[test]
+fn late_work_under_a_former_lease_takes_nothing_from_the_present_one() {
+    let clock = Clock::system();
+    let (_holder, holding) = watch::channel(Holding::Until(clock.now() + TAKEOVER));
+    let lease = |epoch| Lease {
+        key: "test.0".into(),
+        index: 0,
+        epoch,
+        clock: clock.clone(),
+        holding: holding.clone(),
+    };
+    let owned = Owned::default();
+    let former = owned.hold(&lease(1), "former");
+    let present = owned.hold(&lease(2), "present");
+    drop(former);
+    drop(owned.hold(&lease(1), "former"));
+    assert_eq!(owned.answer(0, |known, epoch| Some((*known, epoch))), Some(("present", 2)));
+    drop(present);
+    assert_eq!(owned.answer(0, |known, _| Some(*known)), None);
+}

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{Instrument, Span, debug, error, info_span, warn};
 use uuid::Uuid;
 
+use super::answered::Answered as Questions;
 use super::parts::{PART, cut, label};
 use super::{ACCEPT, Refusal};
 use crate::bus::Bus;
@@ -138,6 +139,7 @@ impl Context {
                 entry,
                 service: service.clone(),
                 bus: self.bus.clone(),
+                answered: Arc::default(),
             };
             desk.open(&self.tasks).await?;
         }
@@ -154,6 +156,7 @@ struct Desk {
     entry: Entry,
     service: Arc<Service>,
     bus: Bus,
+    answered: Arc<Questions>,
 }
 
 impl Desk {
@@ -222,6 +225,10 @@ impl Desk {
     }
 
     async fn attend(&self, request: Request) {
+        let question = self.question(&request);
+        if self.entry.exclusive && self.answered.has(&question) {
+            return;
+        }
         let headers = Headers::new(request.message.headers.clone());
         let format = match headers.get(ACCEPT) {
             Some(accept) if accept.contains(codec::MSGPACK) => Format::MsgPack,
@@ -235,9 +242,18 @@ impl Desk {
             error!(subject = %self.subject, panic = %panic_message(&*panic), "answering a question panicked");
             Err(Refusal::new(500, "the answerer failed; its log says why"))
         });
-        if let Err(error) = self.respond(&request, answer, format).await {
-            debug!(subject = %self.subject, %error, "an answer could not be sent");
+        let spoke = !matches!(answer, Ok(None));
+        match self.respond(&request, answer, format).await {
+            Ok(()) if spoke => self.answered.note(question),
+            Ok(()) => {}
+            Err(error) => debug!(subject = %self.subject, %error, "an answer could not be sent"),
         }
+    }
+
+    /// Names it among all. What was answered over another connection may have been lost with that.
+    fn question(&self, request: &Request) -> String {
+        let inbox = request.message.reply.as_deref().unwrap_or_default();
+        format!("{inbox} {}", self.bus.link().borrow().connects)
     }
 
     async fn respond(&self, request: &Request, answer: Answered, format: Format) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -100,6 +100,30 @@ async fn an_owner_that_comes_into_office_late_is_asked_again() -> anyhow::Result
     owner.store(true, Ordering::SeqCst);
     let answered = tokio::time::timeout(SOON / 2, asked).await??;
     assert_eq!(answered.as_deref(), Ok("mine"));
+    Ok(())
+}
+
+/// Who is slow hears the same question several times; were each answered, it would become slower still.
+#[tokio::test]
+async fn a_question_that_was_put_again_is_answered_once() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let bus = server.bus().await?;
+    let answers = Arc::new(AtomicU32::new(0));
+    let counted = answers.clone();
+    let slow = Queries::of("test").exclusive("slow", move |()| {
+        let counted = counted.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            Ok(Some(counted.fetch_add(1, Ordering::SeqCst)))
+        }
+    });
+    context(&bus).answer(slow).await?;
+    for number in 0..2 {
+        let answered = bus.ask_owner::<(), u32>("keelson.qry.test.slow", &(), SOON).await;
+        assert_eq!(answered, Ok(number));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(answers.load(Ordering::SeqCst), 2);
     Ok(())
 }
 
