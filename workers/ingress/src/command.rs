@@ -163,13 +163,18 @@ fn accepted(operation: Operation) -> Response {
 }
 
 async fn waited(app: &App, operation: Operation, seconds: u64) -> Response {
+    let seconds = seconds.min(longest_wait(app).as_secs());
     let mut response = match ended(app, &operation.id, Duration::from_secs(seconds)).await {
         Some(ended) => {
             let mut response = accepted(ended);
             *response.status_mut() = StatusCode::OK;
             response
         }
-        None => accepted(operation),
+        // As far as it is by now, if that can be read.
+        None => {
+            let now = app.bus.operations().get(&operation.id).await;
+            accepted(now.ok().flatten().unwrap_or(operation))
+        }
     };
     if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
@@ -179,10 +184,14 @@ async fn waited(app: &App, operation: Operation, seconds: u64) -> Response {
 
 /// How an operation ended, if it did in time. A watch that fails or takes too long says nothing of the operation, which was accepted.
 async fn ended(app: &App, id: &str, within: Duration) -> Option<Operation> {
-    let most = app.config.deadline().saturating_sub(TO_ANSWER);
     let mut watch = app.bus.operations().watch(id);
-    let ended = tokio::time::timeout(within.min(most), watch.finished()).await;
+    let ended = tokio::time::timeout(within.min(longest_wait(app)), watch.finished()).await;
     ended.ok()?.ok()?.filter(|operation| operation.state.is_final())
+}
+
+/// A request is answered by its deadline, whatever it waits for.
+fn longest_wait(app: &App) -> Duration {
+    app.config.deadline().saturating_sub(TO_ANSWER)
 }
 
 /// The seconds of `Prefer: wait=N` (RFC 7240). A preference that is not understood is passed over, as the RFC asks for.
