@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -24,11 +25,15 @@ pub struct Backup {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Restore {
-    /// Which backup, or `latest`: the newest one that is complete.
+    /// Which backup, or `latest`: the newest one that is complete, and that reaches `pointInTime`.
     pub backup_id: String,
     /// What is restored; left out or empty, everything that the backup has.
     #[serde(default)]
     pub components: Vec<Component>,
+    /// To which moment: everything up to the end of this second. Left out, as far as the backup goes.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub point_in_time: Option<Timestamp>,
     /// The name of the deployment that is restored into, one of `[backup.targets]`; left out, the one at MONGODB_URI.
     #[serde(default)]
     pub target: Option<String>,
@@ -71,6 +76,7 @@ impl Message for Restore {
         Self {
             backup_id: "5f0c9a3be1d24786".into(),
             components: vec![Component::Database],
+            point_in_time: Some(Timestamp::constant(1_764_000_030, 0)),
             target: Some("rehearsal".into()),
             namespaces: vec!["click.*".into()],
             rename: [("click.*".to_owned(), "rehearsal.*".to_owned())].into(),

@@ -13,6 +13,8 @@ pub enum BackupKind {
     /// Everything is read anew.
     #[default]
     Full,
+    /// The oplog since the last backup is added to the dump of the last full one. What it makes is as whole as a full one.
+    Incremental,
 }
 
 /// What can be backed up.

@@ -58,6 +58,31 @@ impl Writer {
         })
     }
 
+    /// Goes on with a file where it ended: what was written after that is cut off.
+    ///
+    /// # Errors
+    /// When it is not the file that was left.
+    pub fn go_on(root: &Path, left: &FileEntry, documents: u64) -> anyhow::Result<Self> {
+        let whole = root.join(&left.path);
+        let open = || format!("open {}", whole.display());
+        let mut file = File::options().read(true).write(true).open(&whole).with_context(open)?;
+        file.set_len(left.bytes).with_context(open)?;
+        let mut sha256 = Sha256::new();
+        std::io::copy(&mut file, &mut sha256).with_context(|| format!("read {}", left.path))?;
+        if hex(&sha256.clone().finalize()) != left.sha256 {
+            bail!("{} is not what the last backup left", left.path);
+        }
+        Ok(Self {
+            path: left.path.clone(),
+            file: BufWriter::with_capacity(BUFFER_BYTES, file),
+            sha256,
+            // Nobody asks for that of a file that grows.
+            md5: Md5::new(),
+            bytes: left.bytes,
+            documents,
+        })
+    }
+
     /// Appends a document.
     ///
     /// # Errors
@@ -195,6 +220,21 @@ mod tests {
             assert_eq!(reader.next_document().unwrap().unwrap().get_i32("_id").unwrap(), n);
         }
         assert!(reader.next_document().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_is_gone_on_with_where_it_ended() {
+        let root = tempfile::tempdir().unwrap();
+        let left = written(root.path(), 2).file;
+        let mut longer = File::options().append(true).open(root.path().join("a/b.bson")).unwrap();
+        longer.write_all(b"interrupted").unwrap();
+        let mut writer = Writer::go_on(root.path(), &left, 2).unwrap();
+        writer.push(&rawdoc! { "_id": 2 }).unwrap();
+        let grown = writer.finish().unwrap();
+        assert_eq!((grown.documents, grown.file.bytes), (3, 42));
+        verify(root.path(), &grown.file).unwrap();
+        let other = FileEntry { sha256: "00".repeat(32), ..left };
+        assert!(Writer::go_on(root.path(), &other, 2).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use keelson_kit::bus::Bus;
 use keelson_kit::failure::Failure;
 use keelson_kit::query::{Queries, Refusal};
@@ -59,15 +60,35 @@ pub fn backup(setup: &Setup, _: &Backup) -> Result<(), String> {
 /// # Errors
 /// Why not.
 pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<BackupSummary, Failure> {
-    let backup = find(bus, &command.backup_id).await?;
+    let backup = match command.point_in_time {
+        Some(point) if command.backup_id == store::LATEST => reaching(bus, point).await?,
+        _ => find(bus, &command.backup_id).await?,
+    };
     if backup.state != BackupState::Complete {
         let why = backup.error.as_deref().unwrap_or("no reason is known");
         return Err(Failure::reject(format!("backup {} is not complete: {why}", backup.id)));
+    }
+    if let Some(point) = command.point_in_time {
+        plan::until(point, backup.window).map_err(Failure::reject)?;
     }
     plan::check(command, &backup.id).map_err(|errors| Failure::reject(errors.join("; ")))?;
     let target = setup.target(command.target.as_deref()).await;
     target.map_err(|error| Failure::reject(format!("{error:#}")))?;
     Ok(backup)
+}
+
+/// The newest backup that reaches a moment.
+async fn reaching(bus: &Bus, point: Timestamp) -> Result<BackupSummary, Failure> {
+    let all = store::list(bus).await?;
+    let reaches = |backup: &BackupSummary| {
+        backup.state == BackupState::Complete && plan::until(point, backup.window).is_ok()
+    };
+    let none = || {
+        Failure::reject(format!(
+            "pointInTime: no backup reaches {point}; `keelson backups list` says from when to when each does"
+        ))
+    };
+    all.into_iter().find(reaches).ok_or_else(none)
 }
 
 async fn find(bus: &Bus, id: &str) -> Result<BackupSummary, Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use keelson_kit::config::{ConfigError, Secret};
+use keelson_kit::config::{ConfigError, Secret, Span};
 use serde::{Deserialize, Serialize};
 
 /// What is backed up, and where to.
@@ -28,6 +28,8 @@ pub struct BackupConfig {
     /// `backup` in the data directory
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
+    /// How old a full backup becomes before an incremental one is made a full one. 7 days
+    pub full_every: Span,
     /// Collections that are read at once; each takes some 80 MB of memory. 4
     pub collections_at_once: usize,
     /// Other deployments that can be restored into. none
@@ -53,6 +55,7 @@ impl Default for BackupConfig {
             password_file: None,
             restic: "restic".into(),
             spool: None,
+            full_every: Span::seconds(7 * 24 * 3600),
             collections_at_once: 4,
             targets: Vec::new(),
         }

@@ -6,14 +6,17 @@ use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use keelson_kit::clock::Clock;
 use keelson_kit::command::Attempt;
-use keelson_kit::fault;
 use keelson_schemas::backup::{
-    Backup, BackupState, BackupSummary, Component, ComponentReport, DatabaseManifest, Manifest, Versions,
+    Backup, BackupKind, BackupState, BackupSummary, Component, ComponentReport, DatabaseManifest, Manifest,
+    Versions,
 };
 use keelson_schemas::id;
 
+use crate::base::{self, Base, Decision};
 use crate::layout;
 use crate::mongo::dump::{Dump, Meter};
+use crate::mongo::oplog::{self, ExtendError};
+use crate::mongo::{Deployment, Standing};
 use crate::restic::{Restic, Stored};
 use crate::setup::Setup;
 use crate::spool::Spool;
@@ -73,19 +76,20 @@ impl Job<'_> {
         summary.versions.restic = restic.version().await?;
         restic.ensure().await?;
         restic.tidy().await?;
-        let spool = Spool::empty(&self.setup.spool()?, "dump")?;
-        let database = self.dump(&spool, summary).await?;
-        summary.versions.mongodb = Some(database.server.clone());
-        summary.window = database.window();
-        summary.base = Some(summary.id.clone());
-        let mut manifest = Manifest { backup: summary.clone(), database: Some(database) };
+        let mut spool = Spool::open(&self.setup.spool()?, "dump")?;
+        // What lies there can be added to until it is replaced, whatever happens to this backup.
+        spool.keep(true);
+        let base = self.database(&mut spool, summary).await?;
+        summary.versions.mongodb = Some(base.database.server.clone());
+        summary.window = base.database.window();
+        summary.base = Some(base.backup.clone());
+        let mut manifest = Manifest { backup: summary.clone(), database: Some(base.database.clone()) };
         manifest.backup.state = BackupState::Complete;
         manifest.backup.finished_at = now(self.clock);
-        fault::point("backup.dumped");
         let stored = self.store(&restic, spool.path(), &manifest).await?;
-        fault::point("backup.stored");
         let snapshot = restic.commit(&stored.snapshot_id, &summary.id).await.context("commit")?;
-        fault::point("backup.committed");
+        base.write(spool.path())?;
+        spool.keep(true);
         summary.state = BackupState::Complete;
         summary.snapshot = Some(snapshot);
         summary.stored_bytes = stored.data_added;
@@ -96,19 +100,60 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn dump(&self, spool: &Spool, summary: &mut BackupSummary) -> anyhow::Result<DatabaseManifest> {
+    /// The dump in the spool, as new as the database.
+    async fn database(&self, spool: &mut Spool, summary: &mut BackupSummary) -> anyhow::Result<Base> {
         let began = self.clock.now();
         let meter = Meter::default();
-        let dump = Dump {
-            root: spool.path().to_owned(),
-            at_once: self.setup.config.collections_at_once,
-            meter: meter.clone(),
-        };
-        let dumped = async { dump.run(&self.setup.source().await?).await };
+        let dumped = self.dumped(spool, summary, &meter);
         let dumped = telling(self.clock, self.attempt, &meter, None, "dump", dumped).await;
         let duration_ms = u64::try_from((self.clock.now() - began).as_millis()).unwrap_or(u64::MAX);
-        summary.components.push(report(&dumped, duration_ms));
+        summary.components.push(report(dumped.as_ref().map(|base| &base.database), duration_ms));
         dumped.context("database")
+    }
+
+    async fn dumped(
+        &self,
+        spool: &mut Spool,
+        summary: &mut BackupSummary,
+        meter: &Meter,
+    ) -> anyhow::Result<Base> {
+        let source = self.setup.source().await?;
+        let standing = source.standing().await?;
+        let boot = base::boot();
+        let kept = Base::read(spool.path(), &boot);
+        let full_every = self.setup.config.full_every.0;
+        match base::decide(self.command.kind, kept, &standing, summary.started_at, full_every) {
+            Decision::Anew(reason) => summary.note = reason,
+            Decision::Extend(base) => match self.extend(&source, &standing, spool, *base).await {
+                Ok(base) => return Ok(base),
+                Err(ExtendError::Gap(reason)) => {
+                    tracing::warn!(backup.id = %summary.id, reason, "the oplog does not go on from the last backup: everything is read anew");
+                    summary.note = Some(reason);
+                }
+                Err(ExtendError::Failed(error)) => return Err(error),
+            },
+        }
+        summary.kind = BackupKind::Full;
+        spool.keep(false);
+        spool.clear()?;
+        let at_once = self.setup.config.collections_at_once;
+        let dump = Dump { root: spool.path().to_owned(), at_once, meter: meter.clone() };
+        let database = dump.run(&source).await?;
+        Ok(Base { boot, backup: summary.id.clone(), made_at: summary.started_at, database })
+    }
+
+    async fn extend(
+        &self,
+        source: &Deployment,
+        standing: &Standing,
+        spool: &Spool,
+        mut base: Base,
+    ) -> Result<Base, ExtendError> {
+        if let (Some(left), Some(end)) = (&base.database.oplog, standing.committed) {
+            let grown = oplog::extend(source, spool.path(), left, end).await?;
+            base.database.oplog = Some(grown);
+        }
+        Ok(base)
     }
 
     async fn store(&self, restic: &Restic, root: &Path, manifest: &Manifest) -> anyhow::Result<Stored> {
@@ -142,12 +187,12 @@ fn expected(manifest: &Manifest, json: u64) -> (u64, u64) {
     files.fold((1, json), |(files, bytes), file| (files + 1, bytes + file.bytes))
 }
 
-fn report(dumped: &anyhow::Result<DatabaseManifest>, duration_ms: u64) -> ComponentReport {
+fn report(dumped: Result<&DatabaseManifest, &anyhow::Error>, duration_ms: u64) -> ComponentReport {
     let (state, error) = match dumped {
         Ok(_) => (BackupState::Complete, None),
         Err(error) => (BackupState::Failed, Some(format!("{error:#}"))),
     };
-    let files = || dumped.iter().flat_map(DatabaseManifest::files);
+    let files = || dumped.iter().flat_map(|database| database.files());
     ComponentReport {
         component: Component::Database,
         state,
@@ -177,10 +222,10 @@ mod tests {
 
     #[test]
     fn what_failed_is_reported_as_failed() {
-        let failed = report(&Err(anyhow::anyhow!("the cursor was lost")), 5);
+        let failed = report(Err(&anyhow::anyhow!("the cursor was lost")), 5);
         assert_eq!((failed.state, failed.files), (BackupState::Failed, 0));
         assert_eq!(failed.error.as_deref(), Some("the cursor was lost"));
-        let complete = report(&Ok(Manifest::example().database.unwrap()), 5);
+        let complete = report(Ok(&Manifest::example().database.unwrap()), 5);
         assert_eq!((complete.state, complete.files, complete.bytes), (BackupState::Complete, 3, 644_608));
     }
 }

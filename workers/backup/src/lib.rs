@@ -3,6 +3,7 @@
 //! Keeps: backups in a restic repository, and what each one is in the bucket `backups`.
 //! On failure: a backup in which anything failed is none; a killed one leaves nothing that says complete, and is made anew.
 
+pub mod base;
 pub mod bson_file;
 pub mod checks;
 pub mod commands;

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keelson_schemas::backup::{CollectionEntry, CollectionKind, DatabaseManifest, Restore};
+use jiff::Timestamp;
+use keelson_schemas::backup::{
+    CollectionEntry, CollectionKind, DatabaseManifest, OpTime, Restore, RestoreWindow,
+};
 
 use crate::selection::{Selection, bad_name};
 
@@ -20,8 +23,6 @@ pub struct Item<'a> {
     pub database: String,
     /// Its name there.
     pub collection: String,
-    /// Whether one of this name is dropped first.
-    pub drop: bool,
 }
 
 /// What is to be done.
@@ -31,9 +32,11 @@ pub struct Plan<'a> {
     pub items: Vec<Item<'a>>,
     /// The files of users and roles; none unless everything is restored.
     pub authz: Vec<&'a CollectionEntry>,
+    /// What is dropped first: all that is in the way.
+    pub drops: Vec<(String, String)>,
 }
 
-/// What a restore does to a deployment in which there are these collections.
+/// What a restore does to a deployment in which there are these collections; `made` are those that the oplog makes.
 ///
 /// # Errors
 /// All that speaks against it.
@@ -42,16 +45,19 @@ pub fn plan<'a>(
     selection: &Selection,
     drop: bool,
     existing: &BTreeSet<(String, String)>,
+    made: &BTreeSet<(String, String)>,
 ) -> Result<Plan<'a>, Vec<String>> {
     let (own, others): (Vec<_>, Vec<_>) = manifest.collections.iter().partition(|entry| is_own(entry));
     let names: Vec<String> = others.iter().map(|entry| entry.namespace()).collect();
     let mut errors = selection.unmatched(names.iter().map(String::as_str));
-    let mut items: Vec<Item<'_>> =
-        others.iter().filter_map(|entry| item(entry, selection, existing)).collect();
+    let mut items: Vec<Item<'_>> = others.iter().filter_map(|entry| item(entry, selection)).collect();
     errors.extend(items.iter().filter_map(|item| bad_name(&item.database, &item.collection)));
     errors.extend(meeting(&items));
+    let later = made.iter().filter_map(|(database, collection)| selection.target(database, collection));
+    let all = items.iter().map(|item| (item.database.clone(), item.collection.clone())).chain(later);
+    let drops: BTreeSet<(String, String)> = all.filter(|name| existing.contains(name)).collect();
     if !drop {
-        errors.extend(in_the_way(&items));
+        errors.extend(in_the_way(&drops));
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -59,7 +65,28 @@ pub fn plan<'a>(
     items.sort_by_key(|item| item.entry.kind == CollectionKind::View);
     let authz =
         own.into_iter().filter(|entry| AUTHZ.contains(&entry.collection.as_str()) && entry.documents > 0);
-    Ok(Plan { items, authz: authz.filter(|_| selection.is_everything()).collect() })
+    let authz = authz.filter(|_| selection.is_everything()).collect();
+    Ok(Plan { items, authz, drops: drops.into_iter().collect() })
+}
+
+/// The last second of the oplog that is replayed to come to a moment.
+///
+/// # Errors
+/// When the backup does not reach it.
+pub fn until(point: Timestamp, window: Option<RestoreWindow>) -> Result<u32, String> {
+    let Some(window) = window else {
+        return Err("pointInTime: the backup is of a server without an oplog, and has no moments".to_owned());
+    };
+    let wanted = u32::try_from(point.as_second()).unwrap_or(0);
+    if (window.from.seconds..=window.to.seconds).contains(&wanted) {
+        return Ok(wanted);
+    }
+    let moment = |at: OpTime| Timestamp::from_second(i64::from(at.seconds)).unwrap_or_default();
+    Err(format!(
+        "pointInTime: the backup reaches from {} to {}, and {point} is not in between",
+        moment(window.from),
+        moment(window.to)
+    ))
 }
 
 /// What is wrong with a command whatever the backup holds.
@@ -82,15 +109,9 @@ fn is_own(entry: &CollectionEntry) -> bool {
     entry.database == "admin" && (AUTHZ.contains(&entry.collection.as_str()) || entry.collection == VERSION)
 }
 
-fn item<'a>(
-    entry: &'a CollectionEntry,
-    selection: &Selection,
-    existing: &BTreeSet<(String, String)>,
-) -> Option<Item<'a>> {
-    let target = selection.target(&entry.database, &entry.collection)?;
-    let drop = existing.contains(&target);
-    let (database, collection) = target;
-    Some(Item { entry, database, collection, drop })
+fn item<'a>(entry: &'a CollectionEntry, selection: &Selection) -> Option<Item<'a>> {
+    let (database, collection) = selection.target(&entry.database, &entry.collection)?;
+    Some(Item { entry, database, collection })
 }
 
 fn meeting(items: &[Item<'_>]) -> Vec<String> {
@@ -105,16 +126,14 @@ fn meeting(items: &[Item<'_>]) -> Vec<String> {
     errors
 }
 
-fn in_the_way(items: &[Item<'_>]) -> Option<String> {
-    let mut names =
-        items.iter().filter(|item| item.drop).map(|item| format!("{}.{}", item.database, item.collection));
-    let first = names.next()?;
-    let more = match names.count() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+fn in_the_way(drops: &BTreeSet<(String, String)>) -> Option<String> {
+    let (database, collection) = drops.first()?;
+    let more = match drops.len() {
+        1 => String::new(),
+        several => format!(" and {} more", several - 1),
     };
     Some(format!(
-        "the target has {first}{more} already: rename what is restored, restore elsewhere, or say \"drop\": true and confirm it"
+        "the target has {database}.{collection}{more} already: rename what is restored, restore elsewhere, or say \"drop\": true and confirm it"
     ))
 }
 
@@ -164,11 +183,12 @@ mod tests {
     #[test]
     fn views_come_last_and_users_only_with_everything() {
         let manifest = small();
-        let all = plan(&manifest, &Selection::default(), false, &existing(&[])).unwrap();
+        let all = plan(&manifest, &Selection::default(), false, &existing(&[]), &existing(&[])).unwrap();
         let names: Vec<_> = all.items.iter().map(|item| item.collection.as_str()).collect();
         assert_eq!(names, ["videos", "a_view"]);
         assert_eq!(all.authz.len(), 1);
-        let some = plan(&manifest, &selection(&["click.*"], &[]), false, &existing(&[])).unwrap();
+        let some =
+            plan(&manifest, &selection(&["click.*"], &[]), false, &existing(&[]), &existing(&[])).unwrap();
         assert_eq!((some.items.len(), some.authz.len()), (2, 0));
     }
 
@@ -176,21 +196,54 @@ mod tests {
     fn nothing_is_overwritten_that_was_not_said_to_be() {
         let manifest = small();
         let there = existing(&["click.videos", "click.other"]);
-        let refused = plan(&manifest, &Selection::default(), false, &there).unwrap_err();
+        let refused = plan(&manifest, &Selection::default(), false, &there, &existing(&[])).unwrap_err();
         assert!(refused[0].contains("click.videos already"), "{refused:?}");
-        let dropped = plan(&manifest, &Selection::default(), true, &there).unwrap();
-        let drops: Vec<_> = dropped.items.iter().map(|item| item.drop).collect();
-        assert_eq!(drops, [true, false]);
-        assert!(plan(&manifest, &selection(&[], &[("click.*", "new.*")]), false, &there).is_ok());
-        assert!(plan(&manifest, &selection(&[], &[("click.a_view", "click.other")]), false, &there).is_err());
+        let dropped = plan(&manifest, &Selection::default(), true, &there, &existing(&[])).unwrap();
+        assert_eq!(dropped.drops, [("click".to_owned(), "videos".to_owned())]);
+        let made = existing(&["click.other"]);
+        let elsewhere = selection(&[], &[("click.videos", "click.films")]);
+        let refused = plan(&manifest, &elsewhere, false, &there, &made).unwrap_err();
+        assert!(refused[0].contains("click.other already"), "the oplog would write into it: {refused:?}");
+        assert!(
+            plan(&manifest, &selection(&[], &[("click.*", "new.*")]), false, &there, &existing(&[])).is_ok()
+        );
+        assert!(
+            plan(
+                &manifest,
+                &selection(&[], &[("click.a_view", "click.other")]),
+                false,
+                &there,
+                &existing(&[])
+            )
+            .is_err()
+        );
     }
 
     #[test]
     fn two_collections_cannot_become_one() {
         let manifest = small();
-        let refused =
-            plan(&manifest, &selection(&[], &[("click.a_view", "click.videos")]), true, &existing(&[]));
+        let refused = plan(
+            &manifest,
+            &selection(&[], &[("click.a_view", "click.videos")]),
+            true,
+            &existing(&[]),
+            &existing(&[]),
+        );
         assert!(refused.unwrap_err()[0].contains("would both become click.videos"));
+    }
+
+    #[test]
+    fn a_moment_has_to_be_within_the_window() {
+        let at = |seconds| OpTime { seconds, increment: 3, term: 1 };
+        let window = Some(RestoreWindow { from: at(100), to: at(200) });
+        let reaches = |second| until(Timestamp::from_second(second).unwrap(), window);
+        for (second, expected) in
+            [(99, None), (100, Some(100)), (150, Some(150)), (200, Some(200)), (201, None), (-5, None)]
+        {
+            assert_eq!(reaches(second).ok(), expected, "{second}");
+        }
+        assert!(reaches(99).unwrap_err().contains("1970-01-01T00:01:40Z"));
+        assert!(until(Timestamp::UNIX_EPOCH, None).is_err());
     }
 
     #[test]

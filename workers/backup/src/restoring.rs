@@ -1,5 +1,8 @@
 //! A restore, from the repository into a deployment. Everything that can be known before is looked at before anything is changed.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use anyhow::Context as _;
 use keelson_kit::clock::Clock;
 use keelson_kit::command::Attempt;
@@ -7,10 +10,11 @@ use keelson_kit::failure::Failure;
 use keelson_schemas::backup::{BackupSummary, DatabaseManifest, Restore, RestoreReport};
 use tokio::task::spawn_blocking;
 
-use crate::bson_file;
+use crate::bson_file::{self, Reader};
 use crate::layout;
 use crate::mongo::Deployment;
 use crate::mongo::dump::Meter;
+use crate::mongo::oplog;
 use crate::mongo::restore::{self, Restored, Restoring};
 use crate::plan;
 use crate::selection::Selection;
@@ -46,7 +50,8 @@ impl Job<'_> {
         let target = self.setup.target(self.command.target.as_deref()).await.map_err(rejected)?;
         let (spool, database) = self.fetch().await.map_err(rejected)?;
         let existing = restore::existing(&target).await.map_err(rejected)?;
-        let plan = plan::plan(&database, &selection, self.command.drop, &existing);
+        let made = made(spool.path(), &database).map_err(rejected)?;
+        let plan = plan::plan(&database, &selection, self.command.drop, &existing, &made);
         let plan = plan.map_err(|errors| Failure::reject(errors.join("; ")))?;
         let restored = self.apply(&target, &spool, &selection, &plan, &database).await;
         let (restored, bytes) = restored.map_err(|error| {
@@ -84,7 +89,13 @@ impl Job<'_> {
         let meter = Meter::default();
         let total =
             plan.items.iter().filter_map(|item| item.entry.data.as_ref()).map(|data| data.bytes).sum();
-        let restoring = Restoring { deployment: target, root: spool.path(), selection, meter: meter.clone() };
+        let point = self.command.point_in_time;
+        let until = point
+            .map(|point| plan::until(point, database.window()))
+            .transpose()
+            .map_err(anyhow::Error::msg)?;
+        let restoring =
+            Restoring { deployment: target, root: spool.path(), selection, until, meter: meter.clone() };
         let work = restoring.run(plan, database.oplog.as_ref(), self.command.drop);
         let restored = telling(self.clock, self.attempt, &meter, Some(total), "restore", work).await?;
         Ok((restored, meter.bytes()))
@@ -109,4 +120,16 @@ impl Job<'_> {
             duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX),
         }
     }
+}
+
+/// The collections that the oplog makes: they must not be in the way either.
+fn made(root: &Path, database: &DatabaseManifest) -> anyhow::Result<BTreeSet<(String, String)>> {
+    let mut made = BTreeSet::new();
+    if let Some(oplog) = &database.oplog {
+        let mut reader = Reader::open(root, &oplog.file.path)?;
+        while let Some(entry) = reader.next_document()? {
+            oplog::note_made(&entry, &mut made)?;
+        }
+    }
+    Ok(made)
 }

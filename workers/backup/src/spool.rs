@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// A folder of one's own, gone when this is dropped.
+/// A folder of one's own, gone when this is dropped unless it is to be kept.
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
+    keep: bool,
     /// Held for as long as it is used.
     _lock: File,
 }
@@ -19,6 +20,16 @@ impl Spool {
     /// # Errors
     /// When another process uses it, or it cannot be made.
     pub fn empty(root: &Path, what: &str) -> anyhow::Result<Self> {
+        let spool = Self::open(root, what)?;
+        spool.clear()?;
+        Ok(spool)
+    }
+
+    /// The one for `what` under `root`, with what was kept there.
+    ///
+    /// # Errors
+    /// When another process uses it, or it cannot be made.
+    pub fn open(root: &Path, what: &str) -> anyhow::Result<Self> {
         std::fs::create_dir_all(root).with_context(|| format!("make {}", root.display()))?;
         let file = root.join(format!("{what}.lock"));
         let lock = File::create(&file).with_context(|| format!("make {}", file.display()))?;
@@ -30,9 +41,22 @@ impl Spool {
             }
         }
         let folder = root.join(what);
-        remove(&folder)?;
-        std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(Self { folder, _lock: lock })
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(Self { folder, keep: false, _lock: lock })
+    }
+
+    /// Removes what is in it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        remove(&self.folder)?;
+        std::fs::create_dir(&self.folder).with_context(|| format!("make {}", self.folder.display()))
+    }
+
+    /// Whether what is in it stays when this is dropped.
+    pub fn keep(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     /// Where it is.
@@ -44,6 +68,9 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
         if let Err(error) = remove(&self.folder) {
             tracing::warn!(error = format!("{error:#}"), "what is no longer needed could not be removed");
         }
@@ -73,6 +100,11 @@ mod tests {
         std::fs::write(spool.path().join("a"), "b").unwrap();
         drop(spool);
         assert!(!root.path().join("dump").exists());
-        Spool::empty(root.path(), "dump").unwrap();
+        let mut spool = Spool::empty(root.path(), "dump").unwrap();
+        std::fs::write(spool.path().join("a"), "b").unwrap();
+        spool.keep(true);
+        drop(spool);
+        let spool = Spool::open(root.path(), "dump").unwrap();
+        assert!(spool.path().join("a").exists());
     }
 }

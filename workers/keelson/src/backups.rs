@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use keelson_schemas::backup::{
-    Backup, BackupState, BackupSummary, Backups, CollectionEntry, Manifest, OpTime, Restore, RestoreReport,
+    Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry, Manifest, OpTime, Restore,
+    RestoreReport,
 };
 use reqwest::Method;
 
@@ -12,7 +14,7 @@ use crate::client::{Client, ClientArgs};
 use crate::global::Global;
 use crate::output::{Exit, complain, say, say_table, show};
 use crate::progress;
-use crate::time::{span, timestamp};
+use crate::time::{moment, span, timestamp};
 use crate::watch;
 
 const PATH: &str = "/api/disaster-recovery";
@@ -20,9 +22,11 @@ const PATH: &str = "/api/disaster-recovery";
 const EXAMPLES: &str = "\
 Examples:
   keelson backups create
+  keelson backups create --incremental
   keelson backups list
   keelson backups show latest
   keelson backups restore latest --target rehearsal
+  keelson backups restore latest --at 2026-01-31T12:00:00Z --target rehearsal
   keelson backups restore 5f0c9a3be1d24786 --only 'click.*' --rename 'click.*=rehearsal.*'
   keelson backups restore 5f0c9a3be1d24786 --only click.videos --drop --confirm 5f0c9a3be1d24786
 
@@ -70,6 +74,9 @@ pub struct Show {
 /// `keelson backups create`
 #[derive(Debug, Args)]
 pub struct Create {
+    /// Add the oplog since the last backup instead of reading everything anew.
+    #[arg(long)]
+    incremental: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -86,6 +93,9 @@ pub struct RestoreArgs {
     /// The deployment that is restored into, one of [[backup.targets]] [default: the one at MONGODB_URI]
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// As it was at the end of this second: 2026-01-31T12:00:00Z [default: as far as the backup goes]
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    at: Option<Timestamp>,
     /// Only these namespaces: click.videos, 'click.*'.
     #[arg(long, value_name = "NAMESPACE")]
     only: Vec<String>,
@@ -140,7 +150,9 @@ impl Create {
     async fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let client = Client::new(&self.client, global)?;
         let path = format!("{PATH}/backup");
-        let made = progress::obeyed(&client, Method::POST, &path, &Backup::default()).await?;
+        let kind = if self.incremental { BackupKind::Incremental } else { BackupKind::Full };
+        let command = Backup { kind, components: Vec::new() };
+        let made = progress::obeyed(&client, Method::POST, &path, &command).await?;
         let backup: BackupSummary = serde_json::from_value(watch::outcome(made)?)?;
         show(self.json, &backup, |backup| say(&made_words(backup)))
     }
@@ -159,6 +171,7 @@ impl RestoreArgs {
         Restore {
             backup_id: self.id.clone(),
             components: Vec::new(),
+            point_in_time: self.at,
             target: self.target.clone(),
             namespaces: self.only.clone(),
             rename: self.rename.iter().cloned().collect::<BTreeMap<_, _>>(),
@@ -180,11 +193,11 @@ fn tell_all(page: &Backups) {
     if page.backups.is_empty() {
         return say("there are no backups");
     }
-    let columns = ["id", "state", "type", "started", "took", "size", "stored", "restores to", "error"];
+    let columns = ["id", "state", "type", "started", "took", "size", "stored", "restores from", "to", "note"];
     say_table(columns, page.backups.iter().map(row));
 }
 
-fn row(backup: &BackupSummary) -> [String; 9] {
+fn row(backup: &BackupSummary) -> [String; 10] {
     [
         backup.id.clone(),
         format!("{:?}", backup.state).to_lowercase(),
@@ -193,8 +206,9 @@ fn row(backup: &BackupSummary) -> [String; 9] {
         took(backup),
         bytes(size(backup)),
         bytes(backup.stored_bytes),
-        backup.window.map(|window| moment(window.to)).unwrap_or_default(),
-        backup.error.clone().unwrap_or_default(),
+        backup.window.map(|window| when(window.from)).unwrap_or_default(),
+        backup.window.map(|window| when(window.to)).unwrap_or_default(),
+        backup.error.clone().or_else(|| backup.note.clone()).unwrap_or_default(),
     ]
 }
 
@@ -223,8 +237,10 @@ fn collection_row(entry: &CollectionEntry) -> [String; 4] {
 
 fn made_words(backup: &BackupSummary) -> String {
     debug_assert_eq!(backup.state, BackupState::Complete);
+    let note = backup.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
     format!(
-        "backup {} is complete: {} in {}, {} stored",
+        "{} backup {} is complete: {} in {}, {} stored{note}",
+        format!("{:?}", backup.kind).to_lowercase(),
         backup.id,
         bytes(size(backup)),
         took(backup),
@@ -233,7 +249,7 @@ fn made_words(backup: &BackupSummary) -> String {
 }
 
 fn restored_words(report: &RestoreReport) -> String {
-    let to = report.restored_to.map(|to| format!(", as it was at {}", moment(to))).unwrap_or_default();
+    let to = report.restored_to.map(|to| format!(", as it was at {}", when(to))).unwrap_or_default();
     format!(
         "backup {} is restored into {}{to}: {} collections, {} documents, {} indexes in {}",
         report.backup_id,
@@ -246,7 +262,7 @@ fn restored_words(report: &RestoreReport) -> String {
 }
 
 fn took(backup: &BackupSummary) -> String {
-    let ms = |time: jiff::Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
+    let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
     span(ms(backup.started_at), ms(backup.finished_at))
 }
 
@@ -254,7 +270,7 @@ fn size(backup: &BackupSummary) -> u64 {
     backup.components.iter().map(|component| component.bytes).sum()
 }
 
-fn moment(at: OpTime) -> String {
+fn when(at: OpTime) -> String {
     timestamp(u64::from(at.seconds) * 1_000).to_string()
 }
 

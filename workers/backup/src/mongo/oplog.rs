@@ -52,9 +52,13 @@ pub async fn copy(
     while let Some(batch) = cursor.next().await {
         for value in batch?.doc_slices()? {
             let entry = value?.as_document().context("the server sent something else than documents")?;
+            let before_the_dump = span.last.is_none();
             span.take(entry)?;
             namespaces.take(entry)?;
-            writer.push(entry)?;
+            // What happened before the dump is in it, and needs no replaying where it cannot be.
+            if !before_the_dump || replayable(entry).is_ok() {
+                writer.push(entry)?;
+            }
         }
     }
     let written = writer.finish()?;
@@ -62,6 +66,49 @@ pub async fn copy(
     let entry =
         OplogEntry { file: written.file, first: start, consistent: last, last, entries: written.documents };
     Ok(Copied { entry, gone: namespaces.gone })
+}
+
+/// Why the oplog cannot be added to.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtendError {
+    /// What is needed is not there any more, or cannot be replayed: everything has to be read anew.
+    #[error("{0}")]
+    Gap(String),
+    /// It could not be read or written.
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Adds the entries after those in a file, up to `end`. The last one that was copied has to be there still, in the same term: then nothing is missing in between.
+///
+/// # Errors
+/// See [`ExtendError`]. What was added until then is to be cut off.
+pub async fn extend(
+    deployment: &Deployment,
+    root: &Path,
+    left: &OplogEntry,
+    end: OpTime,
+) -> Result<OplogEntry, ExtendError> {
+    let oplog = deployment.collection("local", "oplog.rs");
+    let filter = doc! { "ts": { "$gte": timestamp(left.last), "$lte": timestamp(end) } };
+    let mut cursor = oplog.find(filter).batch().await.map_err(anyhow::Error::from)?;
+    let mut writer = Writer::go_on(root, &left.file, left.entries)?;
+    let mut span = Span { start: left.last, ..Span::new(left.first) };
+    while let Some(batch) = cursor.next().await {
+        let batch = batch.map_err(anyhow::Error::from)?;
+        for value in batch.doc_slices().map_err(anyhow::Error::from)? {
+            let value = value.map_err(anyhow::Error::from)?;
+            let entry = value.as_document().context("the server sent something else than documents")?;
+            let copied = span.last.is_none();
+            span.take(entry).map_err(|error| ExtendError::Gap(format!("{error:#}")))?;
+            if !copied {
+                writer.push(entry)?;
+            }
+        }
+    }
+    let last = span.end(end).map_err(|error| ExtendError::Gap(format!("{error:#}")))?;
+    let written = writer.finish()?;
+    Ok(OplogEntry { file: written.file, last, entries: written.documents, ..left.clone() })
 }
 
 async fn oldest_transaction(deployment: &Deployment) -> anyhow::Result<Option<OpTime>> {
@@ -116,13 +163,16 @@ impl Namespaces {
 /// What has been seen of a span of the oplog: that it begins and ends where it should, and that all in between can be replayed.
 #[derive(Debug)]
 struct Span {
+    /// Where it has to begin.
     start: OpTime,
+    /// From where on entries are there, in this span or in one before it.
+    known_from: OpTime,
     last: Option<OpTime>,
 }
 
 impl Span {
     fn new(start: OpTime) -> Self {
-        Self { start, last: None }
+        Self { start, known_from: start, last: None }
     }
 
     fn take(&mut self, entry: &RawDocument) -> anyhow::Result<()> {
@@ -136,9 +186,10 @@ impl Span {
             Some(last) if (at.seconds, at.increment) <= (last.seconds, last.increment) => {
                 bail!("{} comes after {}", words(at), words(last))
             }
-            _ => self.last = Some(at),
+            Some(_) => replayable(entry).with_context(|| format!("at {}", words(at)))?,
+            None => {}
         }
-        replayable(entry).with_context(|| format!("at {}", words(at)))?;
+        self.last = Some(at);
         self.check_transaction(entry)
     }
 
@@ -152,7 +203,7 @@ impl Span {
         let before = optime(before)?;
         if in_transaction
             && before.seconds > 0
-            && (before.seconds, before.increment) < (self.start.seconds, self.start.increment)
+            && (before.seconds, before.increment) < (self.known_from.seconds, self.known_from.increment)
         {
             bail!("a transaction ended while the dump began: make the backup again");
         }
@@ -166,6 +217,36 @@ impl Span {
             None => bail!("it has no entry from {} on: the oplog is too short", words(self.start)),
         }
     }
+}
+
+/// The collections that an entry makes, added to `made`.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn note_made(entry: &RawDocument, made: &mut BTreeSet<(String, String)>) -> anyhow::Result<()> {
+    let namespace = entry.get_str("ns").unwrap_or_default();
+    let (Some((database, collection)), Ok(o)) = (namespace.split_once('.'), entry.get_document("o")) else {
+        return Ok(());
+    };
+    match entry.get_str("op") {
+        Ok("c") => {
+            if let Ok(name) = o.get_str("create") {
+                made.insert((
+                    database.to_owned(),
+                    name.strip_prefix(layout::BUCKETS).unwrap_or(name).to_owned(),
+                ));
+            }
+            for operation in o.get_array("applyOps").into_iter().flatten() {
+                note_made(operation?.as_document().context("an operation is no document")?, made)?;
+            }
+        }
+        Ok("i") if collection == "system.views" => {
+            let view = o.get_str("_id").ok().and_then(|id| id.split_once('.'));
+            made.extend(view.map(|(_, view)| (database.to_owned(), view.to_owned())));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Whether mongorestore can replay an entry. What it cannot, mongodump refuses to dump.
@@ -249,6 +330,23 @@ mod tests {
         entries.iter().for_each(|entry| namespaces.take(entry).unwrap());
         assert_eq!(namespaces.gone, BTreeSet::from(["a.gone".to_owned(), "a.inner".to_owned()]));
         assert!(namespaces.take(&change("i", "a.system.buckets.t")).is_err());
+    }
+
+    #[test]
+    fn what_an_entry_makes_is_noted() {
+        let mut made = BTreeSet::new();
+        let create = |name: &str| rawdoc! { "op": "c", "ns": "a.$cmd", "o": { "create": name } };
+        for entry in [
+            create("b"),
+            create("system.buckets.t"),
+            rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [create("inner")] } },
+            rawdoc! { "op": "i", "ns": "a.system.views", "o": { "_id": "a.v" } },
+            rawdoc! { "op": "i", "ns": "a.other", "o": { "_id": "a.no" } },
+        ] {
+            note_made(&entry, &mut made).unwrap();
+        }
+        let names: Vec<&str> = made.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["b", "inner", "t", "v"]);
     }
 
     #[test]

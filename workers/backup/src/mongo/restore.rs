@@ -38,6 +38,8 @@ pub struct Restoring<'a> {
     pub root: &'a Path,
     /// What is asked for.
     pub selection: &'a Selection,
+    /// The last second of the oplog that is replayed.
+    pub until: Option<u32>,
     /// Counts what was done.
     pub meter: Meter,
 }
@@ -103,7 +105,7 @@ impl Restoring<'_> {
             let replayed = self.replay(oplog, indexes).await.context("the oplog")?;
             indexes = replayed.indexes;
             restored.entries = replayed.entries;
-            restored.to = Some(oplog.last);
+            restored.to = replayed.to;
         }
         restored.indexes = indexes.count();
         self.build(&indexes).await?;
@@ -111,10 +113,8 @@ impl Restoring<'_> {
     }
 
     async fn drop_all(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
-        for item in &plan.items {
-            if item.drop {
-                self.tolerated(&item.database, doc! { "drop": &item.collection }).await?;
-            }
+        for (database, collection) in &plan.drops {
+            self.tolerated(database, doc! { "drop": collection }).await?;
         }
         Ok(())
     }
@@ -173,9 +173,12 @@ impl Restoring<'_> {
     async fn replay(&self, oplog: &OplogEntry, indexes: Indexes) -> anyhow::Result<Replayed> {
         let mut reader = Reader::open(self.root, &oplog.file.path)?;
         let mut replay = Replay::new(self.selection, indexes);
-        let (mut waiting, mut entries) = (Waiting::default(), 0);
+        let (mut waiting, mut entries, mut to) = (Waiting::default(), 0, None);
         while let Some(entry) = reader.next_document()? {
             let at = optime(&entry)?;
+            if self.until.is_some_and(|until| at.seconds > until) {
+                break;
+            }
             let steps = replay
                 .take(&entry)
                 .with_context(|| format!("the entry at {}:{}", at.seconds, at.increment))?;
@@ -183,9 +186,10 @@ impl Restoring<'_> {
                 self.step(step, &mut waiting).await?;
             }
             entries += 1;
+            to = Some(at);
         }
         self.apply(&mut waiting).await?;
-        Ok(Replayed { indexes: replay.indexes, entries })
+        Ok(Replayed { indexes: replay.indexes, entries, to })
     }
 
     async fn step(&self, step: Step, waiting: &mut Waiting) -> anyhow::Result<()> {
@@ -249,6 +253,7 @@ impl Restoring<'_> {
 struct Replayed {
     indexes: Indexes,
     entries: u64,
+    to: Option<OpTime>,
 }
 
 /// Operations that were not sent yet.
