@@ -6,7 +6,7 @@ mod manifest;
 mod summary;
 
 pub use answers::{Backups, FindBackup, RestoreReport};
-pub use commands::{Backup, Restore};
+pub use commands::{Backup, DeleteBackup, Restore};
 pub use manifest::{
     CollectionEntry, CollectionKind, DatabaseManifest, FileEntry, Manifest, OplogEntry, Topology,
 };

@@ -73,6 +73,7 @@ pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::backup::Backup>(),
     MessageType::of::<crate::backup::BackupSummary>(),
     MessageType::of::<crate::backup::Backups>(),
+    MessageType::of::<crate::backup::DeleteBackup>(),
     MessageType::of::<crate::backup::FindBackup>(),
     MessageType::of::<crate::backup::Manifest>(),
     MessageType::of::<crate::backup::Restore>(),

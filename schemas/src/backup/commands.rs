@@ -51,6 +51,19 @@ pub struct Restore {
     pub confirm: Option<String>,
 }
 
+/// Deletes a backup, and what only it has in the repository. The operation's result is its [`super::BackupSummary`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeleteBackup {
+    /// Which.
+    pub backup_id: String,
+}
+
+impl Command for DeleteBackup {
+    const WORKER: &'static str = "backup";
+    const VERB: &'static str = "delete";
+}
+
 impl Command for Backup {
     const WORKER: &'static str = "backup";
     const VERB: &'static str = "backup";
@@ -66,6 +79,14 @@ impl Message for Backup {
 
     fn example() -> Self {
         Self { kind: BackupKind::Full, components: vec![Component::Database] }
+    }
+}
+
+impl Message for DeleteBackup {
+    const TYPE: &'static str = "keelson.backup.delete.v1";
+
+    fn example() -> Self {
+        Self { backup_id: "5f0c9a3be1d24786".into() }
     }
 }
 

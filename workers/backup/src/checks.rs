@@ -7,17 +7,20 @@ use keelson_kit::bus::Bus;
 use keelson_kit::failure::Failure;
 use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::Context;
-use keelson_schemas::backup::{Backup, BackupState, BackupSummary, Backups, FindBackup, Restore};
+use keelson_schemas::backup::{
+    Backup, BackupState, BackupSummary, Backups, DeleteBackup, FindBackup, Restore,
+};
 
 use crate::setup::Setup;
-use crate::{plan, store};
+use crate::{deleting, plan, store};
 
 /// Answers what any replica knows.
 #[must_use]
 pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
     let (for_backup, for_restore, for_list, for_manifest) =
         (Arc::clone(setup), Arc::clone(setup), Arc::clone(setup), Arc::clone(setup));
-    let (restoring, listing, showing) = (ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone());
+    let (restoring, deleting, listing, showing) =
+        (ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone());
     queries
         .with("check.backup", move |command: Backup| {
             let checked = backup(&for_backup, &command).map_err(|reason| Refusal::new(400, reason));
@@ -26,6 +29,10 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
         .with("check.restore", move |command: Restore| {
             let (bus, setup) = (restoring.clone(), Arc::clone(&for_restore));
             async move { restore(&bus, &setup, &command).await.map(drop).map_err(refusal) }
+        })
+        .with("check.delete", move |command: DeleteBackup| {
+            let bus = deleting.clone();
+            async move { delete(&bus, &command).await.map(drop).map_err(refusal) }
         })
         .with("backups", move |()| {
             let (bus, setup) = (listing.clone(), Arc::clone(&for_list));
@@ -74,6 +81,19 @@ pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<Back
     plan::check(command, &backup.id).map_err(|errors| Failure::reject(errors.join("; ")))?;
     let target = setup.target(command.target.as_deref()).await;
     target.map_err(|error| Failure::reject(format!("{error:#}")))?;
+    Ok(backup)
+}
+
+/// The backup that is to be deleted, if it may be.
+///
+/// # Errors
+/// Why not.
+pub async fn delete(bus: &Bus, command: &DeleteBackup) -> Result<BackupSummary, Failure> {
+    if command.backup_id == store::LATEST {
+        return Err(Failure::reject("say which backup by its id: the latest one is not deleted"));
+    }
+    let backup = find(bus, &command.backup_id).await?;
+    deleting::check(&store::list(bus).await?, &backup.id).map_err(Failure::reject)?;
     Ok(backup)
 }
 

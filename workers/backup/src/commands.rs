@@ -1,4 +1,4 @@
-//! What the worker can be told to do: to back up, and to restore. One thing at a time.
+//! What the worker can be told to do: to back up, to restore, to delete. One thing at a time.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
 use keelson_kit::publish::Outgoing;
 use keelson_kit::role::Context;
-use keelson_schemas::backup::{Backup, BackupState, BackupSummary, Restore, RestoreReport};
+use keelson_schemas::backup::{Backup, BackupState, BackupSummary, DeleteBackup, Restore, RestoreReport};
 use keelson_schemas::message::Message;
 use keelson_schemas::subject;
 use tokio::sync::{Mutex, MutexGuard};
 use tracing::info;
 
 use crate::setup::Setup;
-use crate::{checks, job, restoring, store};
+use crate::{checks, deleting, job, restoring, store};
 
 /// How long an event is tried to be published. What it tells of is kept before.
 const PUBLISHED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -26,7 +26,11 @@ pub struct BackupHandler(pub Desk);
 #[derive(Clone)]
 pub struct RestoreHandler(pub Desk);
 
-/// What both need.
+/// Obeys `keelson.cmd.backup.delete`. The operation's result is the [`BackupSummary`] of what is gone.
+#[derive(Clone)]
+pub struct DeleteHandler(pub Desk);
+
+/// What all need.
 #[derive(Clone)]
 pub struct Desk {
     /// Its tasks are those of the one replica that may obey.
@@ -91,6 +95,20 @@ impl CommandHandler for RestoreHandler {
         };
         desk.publish("restored", attempt, &report).await;
         Ok(report)
+    }
+}
+
+impl CommandHandler for DeleteHandler {
+    type Command = DeleteBackup;
+    type Outcome = BackupSummary;
+
+    async fn run(&self, command: DeleteBackup, attempt: &Attempt) -> Result<BackupSummary, Failure> {
+        let desk = &self.0;
+        let backup = checks::delete(&desk.ctx.bus, &command).await?;
+        let _turn = desk.turn()?;
+        deleting::run(&desk.ctx, &desk.setup, &backup).await?;
+        desk.publish("deleted", attempt, &backup).await;
+        Ok(backup)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Consumes: commands to back up and to restore.
-//! Publishes: `keelson.evt.backup.<completed|failed|restored>`; answers `keelson.qry.backup.*`.
+//! Consumes: commands to back up, to restore, to delete.
+//! Publishes: `keelson.evt.backup.<completed|failed|restored|deleted>`; answers `keelson.qry.backup.*`.
 //! Keeps: backups in a restic repository, and what each one is in the bucket `backups`.
 //! On failure: a backup in which anything failed is none; a killed one leaves nothing that says complete, and is made anew.
 
@@ -8,6 +8,7 @@ pub mod bson_file;
 pub mod checks;
 pub mod commands;
 pub mod config;
+pub mod deleting;
 pub mod job;
 pub mod layout;
 pub mod metadata;

@@ -189,6 +189,14 @@ impl Restic {
         self.text(&[&["forget", "--"], snapshots.as_slice()].concat()).await.map(drop)
     }
 
+    /// Removes what no snapshot refers to.
+    ///
+    /// # Errors
+    /// When the repository cannot be changed.
+    pub async fn prune(&self) -> Result<(), ResticError> {
+        self.text(&["prune"]).await.map(drop)
+    }
+
     /// Where the repository is, when it is a folder on this machine.
     #[must_use]
     pub fn folder(&self) -> Option<&Path> {

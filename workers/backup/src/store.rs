@@ -56,6 +56,23 @@ pub async fn keep(bus: &Bus, backup: &BackupSummary) -> Result<(), KvError> {
     bus.kv(BUCKET).put(&key(&backup.id), backup).await.map(drop)
 }
 
+/// Forgets a backup, and removes the manifest beside a repository that is a folder.
+///
+/// # Errors
+/// The bus is away, or the manifest cannot be removed.
+pub async fn forget(bus: &Bus, folder: Option<&Path>, backup: &BackupSummary) -> anyhow::Result<()> {
+    if let Some(folder) = folder {
+        let manifest = folder.join(format!("{}.json", backup.id));
+        match std::fs::remove_file(&manifest) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("remove {}", manifest.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(bus.kv(BUCKET).delete(&key(&backup.id), None).await?)
+}
+
 /// Writes a manifest beside a repository that is a folder, for people. One that is there is whole.
 ///
 /// # Errors

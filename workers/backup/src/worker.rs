@@ -1,8 +1,10 @@
 //! The role: one replica at a time backs up and restores, by a fenced lease; all of them answer.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keelson_kit::command::Commands;
 use keelson_kit::config::ConfigError;
 use keelson_kit::consume::ConsumeOptions;
@@ -12,7 +14,7 @@ use keelson_kit::role::{Context, Role};
 use tokio::sync::Mutex;
 use tracing::warn;
 
-use crate::commands::{BackupHandler, Desk, RestoreHandler};
+use crate::commands::{BackupHandler, DeleteHandler, Desk, RestoreHandler};
 use crate::config::BackupConfig;
 use crate::setup::Setup;
 use crate::{checks, store};
@@ -63,9 +65,13 @@ async fn hold(ctx: Context, setup: Arc<Setup>, lease: Lease) -> anyhow::Result<(
     let options =
         ConsumeOptions { concurrency: AT_ONCE, time_limit: TIME_LIMIT, ..ConsumeOptions::default() };
     let commands = Commands::of(Backups::NAME).options(options);
-    desk.ctx.obey(commands.with(BackupHandler(desk.clone())).with(RestoreHandler(desk.clone())))?;
-    import(&ctx, &setup).await;
-    lease.over(&ctx.tasks).await;
+    let commands = commands.with(BackupHandler(desk.clone())).with(RestoreHandler(desk.clone()));
+    desk.ctx.obey(commands.with(DeleteHandler(desk.clone())))?;
+    tokio::select! {
+        () = lease.over(&ctx.tasks) => {}
+        // A repository that does not answer must not keep the lease.
+        () = import(&ctx, &setup).then(|()| pending()) => {}
+    }
     tasks.cancel();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `keelson backups`: made, listed, shown, restored.
+//! `keelson backups`: made, listed, shown, restored, deleted.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use keelson_schemas::backup::{
     RestoreReport,
 };
 use reqwest::Method;
+use serde_json::json;
 
 use crate::client::{Client, ClientArgs};
 use crate::global::Global;
@@ -25,6 +26,7 @@ Examples:
   keelson backups create --incremental
   keelson backups list
   keelson backups show latest
+  keelson backups delete 5f0c9a3be1d24786
   keelson backups restore latest --target rehearsal
   keelson backups restore latest --at 2026-01-31T12:00:00Z --target rehearsal
   keelson backups restore 5f0c9a3be1d24786 --only 'click.*' --rename 'click.*=rehearsal.*'
@@ -46,6 +48,8 @@ pub enum Command {
     /// Restore a backup, or some of it
     #[command(after_help = EXAMPLES)]
     Restore(RestoreArgs),
+    /// Delete backups, and what only they have in the repository
+    Delete(Delete),
 }
 
 /// `keelson backups list`
@@ -115,6 +119,16 @@ pub struct RestoreArgs {
     client: ClientArgs,
 }
 
+/// `keelson backups delete`
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Which, as `keelson backups list` names them.
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 impl Command {
     /// Runs the command.
     ///
@@ -126,6 +140,7 @@ impl Command {
             Self::Show(show) => show.run(global).await,
             Self::Create(create) => create.run(global).await,
             Self::Restore(restore) => restore.run(global).await,
+            Self::Delete(delete) => delete.run(global).await,
         }
     }
 }
@@ -139,11 +154,27 @@ impl List {
 
 impl Show {
     async fn run(self, global: &Global) -> anyhow::Result<Exit> {
-        let id: String = url::form_urlencoded::byte_serialize(self.id.as_bytes()).collect();
-        let path = format!("{PATH}/backup/{}", id.replace('+', "%20"));
-        let manifest: Manifest = Client::new(&self.client, global)?.get(&path, &[]).await?;
+        let manifest: Manifest = Client::new(&self.client, global)?.get(&path_of(&self.id), &[]).await?;
         show(self.json, &manifest, tell_manifest)
     }
+}
+
+impl Delete {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        for id in &self.ids {
+            let ended = progress::obeyed(&client, Method::DELETE, &path_of(id), &json!({})).await?;
+            watch::outcome(ended)?;
+            say(&format!("backup {id} is deleted"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The path of a backup; whatever was given stays one segment.
+fn path_of(id: &str) -> String {
+    let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
+    format!("{PATH}/backup/{}", id.replace('+', "%20"))
 }
 
 impl Create {

@@ -8,7 +8,7 @@ use bson::{Document, doc};
 use keelson_backup::config::BackupConfig;
 use keelson_backup::store;
 use keelson_kit::config::Secret;
-use keelson_schemas::backup::{Backup, BackupState, Restore};
+use keelson_schemas::backup::{Backup, BackupState, DeleteBackup, Restore};
 use keelson_schemas::operation::State;
 
 use crate::fixture::{Worker, into_rehearsal};
@@ -308,4 +308,28 @@ async fn backups_are_found_in_the_repository_by_a_bus_that_never_heard_of_them()
 fn packs(folder: &Path) -> Vec<PathBuf> {
     let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_backup_is_gone_and_the_others_stay_whole() {
+    let (source, target) = (source().await, Mongod::standalone().await);
+    let worker = Worker::start(&source, &target).await;
+    let first = worker.backup().await;
+    put(&source, 2_000, 4_000).await;
+    let second = worker.backup().await;
+    let delete = |id: &str| DeleteBackup { backup_id: id.to_owned() };
+    for (id, says) in
+        [(second.id.as_str(), "newest"), ("latest", "by its id"), ("nothing", "there is no backup")]
+    {
+        let (state, why) = worker.refused(&delete(id)).await;
+        assert!(state == State::Rejected && why.contains(says), "{says}: {state:?} {why}");
+    }
+    assert_eq!(worker.asked(&delete(&first.id)).await.state, State::Succeeded);
+    let left: Vec<String> =
+        store::list(&worker.bus).await.unwrap().into_iter().map(|backup| backup.id).collect();
+    assert_eq!(left, [second.id.clone()]);
+    assert_eq!(manifests(&worker), [worker.data.path().join(format!("backups/{}.json", second.id))]);
+    worker.restore(&into_rehearsal(&second.id)).await;
+    assert_eq!(target.hashes("click", None).await, source.hashes("click", None).await);
+    worker.stop().await;
 }

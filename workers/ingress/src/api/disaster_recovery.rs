@@ -1,9 +1,9 @@
-//! `/api/disaster-recovery`: backups made, listed, shown, restored.
+//! `/api/disaster-recovery`: backups made, listed, shown, restored, deleted.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{Json, Response};
-use keelson_schemas::backup::{Backup, Backups, FindBackup, Manifest, Restore};
+use keelson_schemas::backup::{Backup, Backups, DeleteBackup, FindBackup, Manifest, Restore};
 use schemars::SchemaGenerator;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -22,6 +22,7 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(access::admin(routes!(back_up)))
         .routes(access::admin(routes!(list_backups)))
         .routes(access::admin(routes!(get_backup)))
+        .routes(access::admin(routes!(delete_backup)))
         .routes(access::admin(routes!(restore)))
 }
 
@@ -72,6 +73,29 @@ async fn get_backup(
 ) -> Result<Json<Manifest>, Problem> {
     let Path(backup_id) = id?;
     ask::any(&app.bus, WORKER, "manifest", &FindBackup { backup_id }).await.map(Json)
+}
+
+/// Deletes a backup, and what only it has in the repository. The newest one that is complete is not deleted.
+///
+/// The operation's result is the BackupSummary of what is gone. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(delete, path = "/api/disaster-recovery/backup/{backupId}", tag = "disaster recovery",
+    params(("backupId" = String, Path, description = "As the list names it"), CommandHeaders),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 400, body = Problem, content_type = "application/problem+json"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn delete_backup(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    let Path(backup_id) = id?;
+    let delete = DeleteBackup { backup_id };
+    ask::check(&app.bus, &delete).await?;
+    command::ask(&app, &asked, &delete).await
 }
 
 /// Restores a backup, or some namespaces of it, under other names if they are wanted; never over a collection that is there without `drop` and `confirm`.

@@ -95,6 +95,7 @@ fn what_was_promised_is_there() {
         ("GET /api/disaster-recovery/backups", vec!["admin"]),
         ("GET /api/disaster-recovery/backup/{backupId}", vec!["admin"]),
         ("POST /api/disaster-recovery/restore", vec!["admin"]),
+        ("DELETE /api/disaster-recovery/backup/{backupId}", vec!["admin"]),
         ("GET /api/operations", vec!["read"]),
         ("GET /api/operations/{id}", vec!["read"]),
         ("GET /api/operations/{id}/events", vec!["read"]),
