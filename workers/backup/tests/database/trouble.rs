@@ -327,7 +327,7 @@ async fn a_deleted_backup_is_gone_and_the_others_stay_whole() {
     assert_eq!(worker.asked(&delete(&first.id)).await.state, State::Succeeded);
     let left: Vec<String> =
         store::list(&worker.bus).await.unwrap().into_iter().map(|backup| backup.id).collect();
-    assert_eq!(left, [second.id.clone()]);
+    assert_eq!(left, std::slice::from_ref(&second.id));
     assert_eq!(manifests(&worker), [worker.data.path().join(format!("backups/{}.json", second.id))]);
     worker.restore(&into_rehearsal(&second.id)).await;
     assert_eq!(target.hashes("click", None).await, source.hashes("click", None).await);
