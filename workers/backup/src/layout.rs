@@ -57,11 +57,17 @@ pub fn has_database(name: &str) -> bool {
     !matches!(name, "local" | "config")
 }
 
+/// Whether a collection is of this deployment alone: every other makes its own keys to sign times with, soon after it starts.
+#[must_use]
+pub fn is_of_one_deployment(database: &str, collection: &str) -> bool {
+    (database, collection) == ("admin", "system.keys")
+}
+
 /// Whether a collection is dumped.
 #[must_use]
 pub fn has_collection(database: &str, collection: &str) -> bool {
     let system = match database {
-        "admin" => collection == "system.keys",
+        "admin" => is_of_one_deployment(database, collection),
         _ => collection.starts_with("system.") && collection != "system.js",
     };
     !system && (!collection.contains('$') || collection.contains(".oplog.$"))

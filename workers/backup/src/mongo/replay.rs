@@ -66,7 +66,9 @@ impl<'a> Replay<'a> {
     fn operation(&mut self, operation: &RawDocument) -> anyhow::Result<Vec<Step>> {
         let namespace = operation.get_str("ns").context("it has no ns")?;
         let (database, collection) = namespace.split_once('.').unwrap_or((namespace, ""));
-        if !layout::has_database(database) || namespace.is_empty() {
+        let is_replayed =
+            layout::has_database(database) && !layout::is_of_one_deployment(database, collection);
+        if !is_replayed || namespace.is_empty() {
             return Ok(Vec::new());
         }
         let step = match operation.get_str("op").context("it has no op")? {

@@ -49,8 +49,13 @@ fn told(steps: &[Step]) -> Vec<String> {
 
 #[test]
 fn changes_are_taken_where_they_are_asked_for() {
-    let entries =
-        [insert("a.b", 1), insert("b.b", 2), insert("config.x", 3), rawdoc! { "op": "n", "ns": "", "o": {} }];
+    let entries = [
+        insert("a.b", 1),
+        insert("b.b", 2),
+        insert("config.x", 3),
+        insert("admin.system.keys", 4),
+        rawdoc! { "op": "n", "ns": "", "o": {} },
+    ];
     assert_eq!(told(&operations(&entries, &everything()).unwrap()), ["i a.b 1", "i b.b 2"]);
     assert_eq!(told(&operations(&entries, &renamed()).unwrap()), ["i z.b 1"]);
     let Step::Change(change) = &operations(&entries[..1], &everything()).unwrap()[0] else {
