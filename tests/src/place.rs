@@ -1,14 +1,19 @@
 //! Where one deployment lives: a directory, ports, a configuration, an environment.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::binary;
 
 /// The bearer token of the tests, and what the configuration knows of it. It may do everything.
 pub const TOKEN: &str = "keelson-tests";
 const TOKEN_SHA256: &str = "f27c000938e5877d18b75061b930e77471c735b882310f3d749fb0b3099c9abe";
+
+/// Below the ports that Linux gives to whoever asks for any (`net.ipv4.ip_local_port_range`, from 32768).
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// A directory that goes away, a port for HTTP, and what processes started here are told.
 pub struct Place {
@@ -95,8 +100,13 @@ impl Place {
     }
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment, nor is given by the system to others before it is used, or while who uses it
+/// is dead: it lies below those that Linux hands out by itself, and each process begins elsewhere.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let ports = u32::from(PORTS.end - PORTS.start);
+    let next = || (begin.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % ports) as u16 + PORTS.start;
+    let mut tried = std::iter::repeat_with(next).take(ports as usize);
+    tried.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("a free port")
 }

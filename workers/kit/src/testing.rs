@@ -1,9 +1,11 @@
 //! Real servers for tests. Compiled for tests and under the feature `test-support`.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -17,6 +19,8 @@ use crate::role::Context;
 use crate::tasks::Tasks;
 
 const READY_WITHIN: Duration = Duration::from_secs(10);
+/// Below the ports that Linux gives to whoever asks for any (`net.ipv4.ip_local_port_range`, from 32768).
+const PORTS: Range<u32> = 12_000..32_000;
 
 /// What a role is given, by the clock of this machine, with nothing configured, under a supervisor of its own.
 pub fn context(bus: &Bus) -> Context {
@@ -144,6 +148,19 @@ fn program() -> PathBuf {
     named.or_else(fetched).unwrap_or_else(|| "nats-server".into())
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// A port that nobody listens on at this moment, nor is given by the system to others before it is used: it lies below those
+/// that Linux hands out by itself, and each process begins elsewhere.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let begin = std::process::id().wrapping_mul(97);
+    let ports = PORTS.end - PORTS.start;
+    let mut tried = (0..ports).map(|_| PORTS.start + begin.wrapping_add(TAKEN.fetch_add(1, Relaxed)) % ports);
+    let free = tried.find_map(|port| {
+        let port = u16::try_from(port).ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|_| port)
+    });
+    free.context("no port is free")
 }

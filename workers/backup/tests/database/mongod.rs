@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use keelson_kit::config::Secret;
+use keelson_kit::testing::free_port;
 use mongodb::Client;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -39,7 +40,7 @@ impl Mongod {
 
     fn start(replica_set: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("keelson-mongod-").tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let mut command = Command::new(program());
         command.arg("--dbpath").arg(dir.path()).args(["--bind_ip", "127.0.0.1", "--port", &port.to_string()]);

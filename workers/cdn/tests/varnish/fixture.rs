@@ -1,7 +1,7 @@
 //! A bus, an origin, a real Varnish in front of it, and CDN workers.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ use keelson_kit::bus::Bus;
 use keelson_kit::follow::{FollowOptions, Start};
 use keelson_kit::publish::{Outgoing, fresh_id};
 use keelson_kit::role::{Context, Role};
-use keelson_kit::testing::{self, NatsServer};
+use keelson_kit::testing::{self, NatsServer, free_port};
 use keelson_schemas::cdn::{CdnStatus, PurgeOutcome, PurgeOutcomes};
 use keelson_schemas::operation::Operation;
 
@@ -104,8 +104,7 @@ impl Varnish {
             shipped.canonicalize().unwrap().display()
         );
         std::fs::write(dir.path().join("test.vcl"), vcl).unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut varnish = Self { child: None, port, dir };
+        let mut varnish = Self { child: None, port: free_port().unwrap(), dir };
         varnish.resume().await;
         varnish
     }

@@ -1,6 +1,6 @@
 //! A nats-server, an ingress on a free port, and a client.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use keelson_ingress::Ingress;
@@ -13,7 +13,7 @@ use keelson_kit::incoming::Stored;
 use keelson_kit::node::NodeId;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::tasks::Tasks;
-use keelson_kit::testing::NatsServer;
+use keelson_kit::testing::{NatsServer, free_port};
 use keelson_schemas::telemetry::Batch;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
@@ -121,6 +121,5 @@ pub fn header<'a>(response: &'a Response, name: &str) -> &'a str {
 }
 
 fn free_addr() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
+    (Ipv4Addr::LOCALHOST, free_port().expect("a port")).into()
 }

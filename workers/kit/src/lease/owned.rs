@@ -13,22 +13,37 @@ use crate::tasks::Tasks;
 
 impl Context {
     /// Joins those who share a group's keys, and does the work of each key that falls to this process: from when its lease is gained until it
-    /// is lost or the work is over, in a task of its own that is started again when it crashes. The work has to end when its lease is lost or
-    /// these tasks are cancelled; with the last clone of it the lease is given back.
+    /// is lost or the work is over, in a task of its own that is started again when it crashes, though not before the bus can be used. The work
+    /// has to end when its lease is lost or these tasks are cancelled; with the last clone of it the lease is given back.
     pub fn own<F, Fut>(&self, spec: GroupSpec, work: F)
     where
         F: Fn(Lease) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let name = spec.name.clone();
-        let (tasks, mut group) = (self.tasks.clone(), LeaseGroup::join(self, spec));
+        let (ctx, mut group) = (self.clone(), LeaseGroup::join(self, spec));
         self.tasks.spawn_once(format!("owner of {name}"), async move {
             while let Some(lease) = group.next().await {
-                let work = work.clone();
-                tasks.spawn(lease.key().to_owned(), move || work(lease.clone()));
+                let (ctx, work) = (ctx.clone(), work.clone());
+                ctx.tasks.clone().spawn(lease.key().to_owned(), move || {
+                    ctx.clone().work_once_connected(lease.clone(), work.clone())
+                });
             }
             Ok(())
         });
+    }
+
+    /// Were work begun while the bus is away, it would fail again and again, and wait long when the bus is back.
+    async fn work_once_connected<Fut>(self, lease: Lease, work: impl Fn(Lease) -> Fut) -> anyhow::Result<()>
+    where
+        Fut: Future<Output = anyhow::Result<()>>,
+    {
+        tokio::select! {
+            biased;
+            () = lease.over(&self.tasks) => return Ok(()),
+            () = self.bus.connected() => {}
+        }
+        work(lease).await
     }
 }
 

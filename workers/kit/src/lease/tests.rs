@@ -193,6 +193,39 @@ async fn owned_work_is_begun_again_after_a_crash_and_answers_while_it_runs() -> 
     Ok(())
 }
 
+/// Begun while the bus is away it could only fail, and the waits between its attempts would grow.
+#[tokio::test]
+async fn owned_work_that_ended_with_the_bus_is_begun_again_when_the_bus_is_back() -> anyhow::Result<()> {
+    let mut server = NatsServer::start().await?;
+    let ctx = crate::testing::context(&server.prepared_bus().await?);
+    let starts = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let (begun, bus) = (starts.clone(), ctx.bus.clone());
+    let spec = GroupSpec { name: "test.owned".into(), keys: vec!["0".into()], timing: Timing::default() };
+    ctx.own(spec, move |_lease| {
+        begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut link = bus.link();
+        async move {
+            link.wait_for(|link| !link.up).await?;
+            anyhow::bail!("the bus is away")
+        }
+    });
+    let until = async |wanted: u64| {
+        let asked = Instant::now();
+        while starts.load(std::sync::atomic::Ordering::SeqCst) != wanted {
+            assert!(asked.elapsed() < TAKEOVER, "{starts:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    until(1).await;
+    server.kill();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(starts.load(std::sync::atomic::Ordering::SeqCst), 1, "begun without a bus");
+    server.resume_after_kill().await?;
+    until(2).await;
+    ctx.tasks.shutdown(Duration::from_secs(5)).await;
+    Ok(())
+}
+
 /// A process lost a key and has it again, and the work of before ends only now, or crashed and is begun once more to see that it is over.
 #[test]
 fn late_work_under_a_former_lease_takes_nothing_from_the_present_one() {
