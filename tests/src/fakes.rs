@@ -4,6 +4,7 @@
 pub mod cloudflare;
 pub mod cloudfront;
 pub mod fastly;
+pub mod varnish;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,6 +31,14 @@ pub struct Call {
     pub items: Vec<String>,
     /// Whether it was soft.
     pub soft: bool,
+    /// When.
+    pub at: Instant,
+}
+
+impl Call {
+    fn now(kind: &'static str, items: Vec<String>, soft: bool) -> Self {
+        Self { kind, items, soft, at: Instant::now() }
+    }
 }
 
 /// What a provider knows.

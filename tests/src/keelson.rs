@@ -102,6 +102,8 @@ pub struct Separate {
     pub steward: Option<Process>,
     /// The replicas of `keelson run alerting`, where they were started; `None` while one is dead.
     pub alerting: [Option<Process>; 2],
+    /// The replicas of `keelson run cdn`, where they were started; `None` while one is dead.
+    pub cdn: [Option<Process>; 2],
 }
 
 impl Separate {
@@ -112,13 +114,8 @@ impl Separate {
 
     /// The same with any executable in any place.
     pub async fn start_of(executable: &Path, place: Place, replicas: usize) -> Self {
-        let nats = NatsServer::start().await;
-        let place = place.env("NATS_URL", nats.url());
-        let metrics = (0..replicas).map(|_| None).collect();
-        let (ingress, steward, alerting) = (None, None, [None, None]);
-        let executable = executable.to_owned();
-        let mut all = Self { place, executable, nats, ingress, metrics, steward, alerting };
-        run(&all.place, &["bus", "apply"]);
+        let mut all = Self::bus_alone(executable, place).await;
+        all.metrics = (0..replicas).map(|_| None).collect();
         all.start_ingress(&[]);
         all.start_steward(&[]);
         for replica in 0..replicas {
@@ -127,6 +124,24 @@ impl Separate {
         all.client().ready(READY_WITHIN).await;
         all.client().scrape(READY_WITHIN).await;
         all
+    }
+
+    /// The bus, and no process of `executable` yet.
+    pub async fn bus_alone(executable: &Path, place: Place) -> Self {
+        let nats = NatsServer::start().await;
+        let place = place.env("NATS_URL", nats.url());
+        let (ingress, steward, alerting, cdn) = (None, None, [None, None], [None, None]);
+        let executable = executable.to_owned();
+        let all = Self { place, executable, nats, ingress, metrics: Vec::new(), steward, alerting, cdn };
+        run(&all.place, &["bus", "apply"]);
+        all
+    }
+
+    /// Waits until the ingress is ready, where there is one.
+    pub async fn ready(&self) {
+        if self.ingress.is_some() {
+            self.client().ready(READY_WITHIN).await;
+        }
     }
 
     /// Starts the ingress (again), with more environment.
@@ -147,6 +162,11 @@ impl Separate {
     /// Starts a replica of the alerting worker (again), with more environment.
     pub fn start_alerting(&mut self, replica: usize, env: &[(&str, &str)]) {
         self.alerting[replica] = Some(self.spawn("alerting", &alerting_name(replica), env));
+    }
+
+    /// Starts a replica of the CDN worker (again), with more environment.
+    pub fn start_cdn(&mut self, replica: usize, env: &[(&str, &str)]) {
+        self.cdn[replica] = Some(self.spawn("cdn", &format!("cdn-{replica}"), env));
     }
 
     /// A running replica; panics while it is dead.

@@ -78,7 +78,7 @@ fn call(body: &Value, most: usize) -> Result<Call, String> {
         return Err("one of them is needed".into());
     };
     if name == "purge_everything" && value == true {
-        return Ok(Call { kind: "all", items: vec!["all".to_owned()], soft: false });
+        return Ok(Call::now("all", vec!["all".to_owned()], false));
     }
     let kind = known.into_iter().find(|kind| kind == name).ok_or_else(|| format!("{name} is not known"))?;
     let items = texts(value);
@@ -95,7 +95,7 @@ fn call(body: &Value, most: usize) -> Result<Call, String> {
             return Err(format!("{item:?} cannot stand among {kind}"));
         }
     }
-    Ok(Call { kind, items, soft: false })
+    Ok(Call::now(kind, items, false))
 }
 
 fn error(status: StatusCode, code: u32, message: &str) -> Response {

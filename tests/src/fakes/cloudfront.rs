@@ -77,7 +77,7 @@ async fn create(
         fake.kept().wrong.push(why);
         return error(StatusCode::BAD_REQUEST, "TooManyInvalidationsInProgress", "Too many");
     }
-    fake.kept().calls.push(Call { kind: "files", items: paths.clone(), soft: false });
+    fake.kept().calls.push(Call::now("files", paths.clone(), false));
     let created =
         Invalidation { id: format!("I{}", invalidations.len() + 1), paths, created: Instant::now() };
     let answer = created.xml(&reference);

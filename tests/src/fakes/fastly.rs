@@ -89,6 +89,6 @@ fn take(
         return super::json(StatusCode::NOT_FOUND, &said);
     }
     let soft = headers.contains_key("fastly-soft-purge");
-    fake.kept().calls.push(Call { kind, items, soft });
+    fake.kept().calls.push(Call::now(kind, items, soft));
     super::json(StatusCode::OK, &answer)
 }

@@ -70,7 +70,7 @@ pub async fn at_points(plan: Plan) -> Verdict {
     let mut rng = seed::rng(plan.seed, 6_000);
     let course = course.on(&all.client(), PATIENCE);
     let mut rounds = Rounds::default();
-    for (passer, point) in points::of_alerting(true) {
+    for (passer, point) in points::of_alerting() {
         for _ in 0..plan.rounds {
             a_while(&mut rng).await;
             if crash_at(&mut all, passer, point, &mut rng).await {

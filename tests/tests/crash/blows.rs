@@ -31,6 +31,12 @@ pub enum Blow {
     StopActive(Job),
     /// kill -9 of both alerting workers.
     KillAlerting,
+    /// kill -9 of a CDN worker.
+    KillCdn(usize),
+    /// SIGSTOP of a CDN worker until its leases have passed to the other, then SIGCONT.
+    StopCdn(usize),
+    /// kill -9 of both CDN workers.
+    KillBothCdn,
     /// kill -9 of everything at once.
     KillAll,
 }
@@ -72,6 +78,17 @@ impl Blow {
         }
     }
 
+    /// A random one against the CDN worker.
+    pub fn random_at_cdn(rng: &mut StdRng) -> Self {
+        let replica = rng.random_range(0..2);
+        match rng.random_range(0..100) {
+            0..50 => Self::KillCdn(replica),
+            50..60 => Self::StopCdn(replica),
+            60..85 => Self::KillBothCdn,
+            _ => Self::KillNats,
+        }
+    }
+
     /// Its name in a report.
     pub fn name(self) -> &'static str {
         match self {
@@ -85,6 +102,9 @@ impl Blow {
             Self::StopActive(Job::Evaluator) => "SIGSTOP active evaluator past its lease",
             Self::StopActive(Job::Notifier) => "SIGSTOP active notifier past its lease",
             Self::KillAlerting => "kill -9 both alerting workers",
+            Self::KillCdn(_) => "kill -9 CDN worker",
+            Self::StopCdn(_) => "SIGSTOP CDN worker past its lease",
+            Self::KillBothCdn => "kill -9 both CDN workers",
             Self::KillAll => "kill -9 everything",
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keelson_tests::binary;
-use keelson_tests::keelson::{READY_WITHIN, Separate};
+use keelson_tests::keelson::Separate;
 use keelson_tests::place::Place;
 use keelson_tests::process::Process;
 use nix::sys::signal::Signal;
@@ -29,6 +29,13 @@ pub async fn start_alerting(sabotage: &str, config: &str) -> Separate {
     let place = Place::new().env("KEELSON_SABOTAGE", sabotage).configured(config);
     let mut all = Separate::start_of(binary::under_test(), place, 2).await;
     start_both(&mut all);
+    all
+}
+
+/// Starts the bus and two replicas of the CDN worker in a place, and nothing else.
+pub async fn start_cdn(place: Place) -> Separate {
+    let mut all = Separate::bus_alone(binary::under_test(), place).await;
+    start_both_cdn(&mut all);
     all
 }
 
@@ -78,9 +85,25 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
             a_while(rng).await;
             start_both(all);
         }
+        Blow::KillCdn(replica) => {
+            all.cdn[replica] = None;
+            a_while(rng).await;
+            all.start_cdn(replica, &[]);
+        }
+        Blow::StopCdn(replica) => {
+            let process = all.cdn[replica].as_ref().expect("the replica runs");
+            process.signal(Signal::SIGSTOP);
+            tokio::time::sleep(PAST_THE_LEASE).await;
+            process.signal(Signal::SIGCONT);
+        }
+        Blow::KillBothCdn => {
+            all.cdn = [None, None];
+            a_while(rng).await;
+            start_both_cdn(all);
+        }
         Blow::KillAll => kill_all(all, rng).await,
     }
-    all.client().ready(READY_WITHIN).await;
+    all.ready().await;
 }
 
 /// Runs a process again with one fault point armed, until it has killed itself there; false when it never passed the point.
@@ -96,6 +119,11 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
             all.alerting = [None, None];
             all.start_alerting(0, &env);
         }
+        Passer::Cdn => {
+            // With no other replica, every lane falls to it.
+            all.cdn = [None, None];
+            all.start_cdn(0, &env);
+        }
     }
     let process = process_of(all, passer);
     let hit = process.end(HIT_WITHIN).await.is_some_and(|status| !status.success());
@@ -104,8 +132,9 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
         Passer::Ingress => all.start_ingress(&[]),
         Passer::Steward => all.start_steward(&[]),
         Passer::Alerting => start_both(all),
+        Passer::Cdn => start_both_cdn(all),
     }
-    all.client().ready(READY_WITHIN).await;
+    all.ready().await;
     hit
 }
 
@@ -115,6 +144,7 @@ fn process_of(all: &mut Separate, passer: Passer) -> &mut Process {
         Passer::Ingress => &mut all.ingress,
         Passer::Steward => &mut all.steward,
         Passer::Alerting => &mut all.alerting[0],
+        Passer::Cdn => &mut all.cdn[0],
     };
     process.as_mut().expect("it was started")
 }
@@ -127,6 +157,12 @@ async fn active(all: &Separate, job: Job, rng: &mut StdRng) -> usize {
 fn start_both(all: &mut Separate) {
     for replica in 0..all.alerting.len() {
         all.start_alerting(replica, &[]);
+    }
+}
+
+fn start_both_cdn(all: &mut Separate) {
+    for replica in 0..all.cdn.len() {
+        all.start_cdn(replica, &[]);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Crashes: processes are killed and stopped at random and at named moments. While telemetry flows in through HTTP, every count is exact afterwards; while
-//! services go bad and well again, somebody was told of each time exactly once.
+//! services go bad and well again, somebody was told of each time exactly once; while content changes, every cache is purged of it.
 //!
 //! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod alerting;
 mod blows;
+mod cdn;
 mod deployment;
 mod points;
 mod report;
@@ -26,6 +27,10 @@ const HITS: usize = 5;
 const SHORT_ALERTING: usize = 8;
 /// See [`SHORT_ALERTING`].
 const LONG_ALERTING: usize = 200;
+/// Rounds of the short and of the long version against the CDN worker.
+const SHORT_CDN: usize = 6;
+/// See [`SHORT_CDN`].
+const LONG_CDN: usize = 300;
 /// Samples that the long version has to have sent.
 const SAMPLES: u64 = 1_000_000;
 
@@ -67,6 +72,30 @@ async fn each_transition_is_told_once_after_hundreds_of_crashes() {
     alerting::separate(Plan { seed, rounds, ..Plan::default() }).await.assert_sound();
     alerting::whole(Plan { seed, rounds: rounds / 5, ..Plan::default() }).await.assert_sound();
     let points = alerting::at_points(Plan { seed, rounds: HITS, ..Plan::default() }).await;
+    points.assert_sound();
+    points.assert_every_point_was_hit(HITS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_purge_is_lost_by_crashes() {
+    cdn::struck(Plan { seed: seed::seed(), rounds: rounds(SHORT_CDN), ..Plan::default() })
+        .await
+        .assert_sound();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_purge_is_lost_by_a_crash_at_any_fault_point() {
+    let verdict = cdn::at_points(Plan { seed: seed::seed(), rounds: 1, ..Plan::default() }).await;
+    verdict.assert_sound();
+    verdict.assert_every_point_was_hit(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a quarter of an hour: make crash"]
+async fn no_purge_is_lost_by_hundreds_of_crashes() {
+    let seed = seed::seed();
+    cdn::struck(Plan { seed, rounds: rounds(LONG_CDN), ..Plan::default() }).await.assert_sound();
+    let points = cdn::at_points(Plan { seed, rounds: HITS, ..Plan::default() }).await;
     points.assert_sound();
     points.assert_every_point_was_hit(HITS);
 }

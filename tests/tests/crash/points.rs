@@ -21,6 +21,8 @@ pub enum Passer {
     Steward,
     /// `keelson run alerting`.
     Alerting,
+    /// `keelson run cdn`.
+    Cdn,
 }
 
 /// All of them. A point that is added to the sources has to be added here.
@@ -35,6 +37,12 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Alerting, "notify.recorded"),
     (Passer::Alerting, "transition.published"),
     (Passer::Alerting, "transition.publishing"),
+    (Passer::Cdn, "cdn.buried"),
+    (Passer::Cdn, "cdn.kept"),
+    (Passer::Cdn, "cdn.sending"),
+    (Passer::Cdn, "cdn.sent"),
+    (Passer::Cdn, "cdn.telling"),
+    (Passer::Cdn, "cdn.told"),
     (Passer::Ingress, "operation.published"),
     (Passer::Ingress, "operation.recorded"),
     (Passer::Ingress, "telemetry.stored"),
@@ -58,9 +66,23 @@ pub fn pass(point: &str, rng: &mut StdRng) -> u32 {
     if ["history.claimed", "notify.fenced"].contains(&point) { 1 } else { rng.random_range(1..4) }
 }
 
-/// Those of the alerting worker, or all others.
-pub fn of_alerting(alerting: bool) -> impl Iterator<Item = (Passer, &'static str)> {
-    ALL.iter().copied().filter(move |(passer, _)| (*passer == Passer::Alerting) == alerting)
+/// Those that the flow of telemetry passes.
+pub fn of_telemetry() -> impl Iterator<Item = (Passer, &'static str)> {
+    of(|passer| !matches!(passer, Passer::Alerting | Passer::Cdn))
+}
+
+/// Those of the alerting worker.
+pub fn of_alerting() -> impl Iterator<Item = (Passer, &'static str)> {
+    of(|passer| passer == Passer::Alerting)
+}
+
+/// Those of the CDN worker.
+pub fn of_cdn() -> impl Iterator<Item = (Passer, &'static str)> {
+    of(|passer| passer == Passer::Cdn)
+}
+
+fn of(passers: fn(Passer) -> bool) -> impl Iterator<Item = (Passer, &'static str)> {
+    ALL.iter().copied().filter(move |(passer, _)| passers(*passer))
 }
 
 /// Fails when one of these was hit less often than `times`.

@@ -45,7 +45,7 @@ impl Report {
 
     /// Fails when a fault point was hit less often than `times`.
     pub fn assert_every_point_was_hit(&self, times: usize) {
-        points::assert_hit(points::of_alerting(false), &self.rounds, times);
+        points::assert_hit(points::of_telemetry(), &self.rounds, times);
     }
 
     fn print(&self) {

@@ -55,7 +55,7 @@ pub async fn at_points(plan: Plan) -> Report {
     flow.commands = Some(Commands::start(&all.client(), letter));
     flow.garbage = Some(Garbage::start(&all.nats.url()).await);
     let mut rounds = Rounds::default();
-    for (passer, point) in points::of_alerting(false) {
+    for (passer, point) in points::of_telemetry() {
         for _ in 0..plan.rounds {
             a_while(&mut rng).await;
             if crash_at(&mut all, passer, point, &mut rng).await {

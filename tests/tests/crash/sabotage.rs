@@ -6,6 +6,7 @@ use keelson_tests::seed;
 
 use crate::alerting;
 use crate::blows::Blow;
+use crate::cdn;
 use crate::deployment::{start, strike};
 use crate::report::Report;
 use crate::run::{Flow, Rounds};
@@ -67,6 +68,20 @@ async fn without_fencing_as_well_somebody_is_told_twice() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sabotage_everybody_is_told_once() {
     alerting::sabotaged("").await.assert_sound();
+}
+
+/// A position that counts as done what is only read: kept too early.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_keeping_what_is_open_purges_are_lost() {
+    let verdict = cdn::sabotaged("open").await;
+    let lost = verdict.findings.iter().filter(|finding| finding.contains("was not purged")).count();
+    assert!(lost > 0, "without what is open no purge was lost: the check does not see it");
+    println!("without what is open: {lost} findings, the first: {}", verdict.findings[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_sabotage_no_purge_is_lost() {
+    cdn::sabotaged("").await.assert_sound();
 }
 
 async fn sabotaged(safeguard: &str, blows: &[Blow]) -> Report {

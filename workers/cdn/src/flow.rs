@@ -80,6 +80,8 @@ pub enum Answer {
         /// Why not.
         reason: String,
     },
+    /// Not now: it is well, and has too much in progress.
+    Full(String),
     /// Not like this: something in it is wrong for the provider, or there is too much of it.
     Refused(String),
     /// Not with these credentials.
@@ -100,6 +102,18 @@ impl Answer {
     #[must_use]
     pub fn done(request_id: Option<String>) -> Self {
         Self::Done { request_id, quota: None }
+    }
+
+    /// Why it is not done.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Done { .. } => None,
+            Self::Retry { reason, .. }
+            | Self::Full(reason)
+            | Self::Refused(reason)
+            | Self::Credentials(reason) => Some(reason),
+        }
     }
 }
 
@@ -224,12 +238,17 @@ impl Flow {
         self.open.remove(&key);
     }
 
-    /// A message that asks for a purge; one that was taken already stays as it is.
-    pub fn take(&mut self, request: Request, now: Now) {
-        let key = request.key;
+    /// A message that is done by other means: it counts as not done until [`Flow::told`].
+    pub fn set_aside(&mut self, key: Key) {
         self.arrived(key);
         self.read = self.read.max(key);
         self.open.insert(key);
+    }
+
+    /// A message that asks for a purge; one that was taken already stays as it is.
+    pub fn take(&mut self, request: Request, now: Now) {
+        let key = request.key;
+        self.set_aside(key);
         if self.purges.contains_key(&key) {
             return;
         }
@@ -268,6 +287,11 @@ impl Flow {
             }
             Answer::Retry { after, reason } => {
                 let wait = self.standing.failed(batch.tries, after, reason, now);
+                self.put_off(&batch, now.at + wait);
+            }
+            Answer::Full(_) => {
+                self.took(now);
+                let wait = self.standing.full(batch.tries, now.at);
                 self.put_off(&batch, now.at + wait);
             }
             Answer::Credentials(reason) => {

@@ -97,6 +97,13 @@ impl Standing {
         wait
     }
 
+    /// It is well and has too much in progress for a call that was tried so often before; how long to wait.
+    pub(crate) fn full(&mut self, tries: u32, now: Instant) -> Duration {
+        let wait = (FIRST_WAIT * 2_u32.saturating_pow(tries.min(10))).min(LONGEST_WAIT);
+        self.pause(now + wait);
+        wait
+    }
+
     /// The credentials were refused; how long to wait.
     pub(crate) fn refused(&mut self, reason: String, now: Now) -> Duration {
         self.pause(now.at + REFUSED_WAIT);

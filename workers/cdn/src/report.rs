@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_kit::bus::Bus;
+use keelson_kit::incoming::Stored;
 use keelson_kit::publish::{Outgoing, PublishError};
+use keelson_kit::{dead_letter, fault};
 use keelson_schemas::alerting::{Reading, Signals};
 use keelson_schemas::cdn::{PurgeOutcome, PurgeOutcomes, PurgeState};
 use keelson_schemas::{id, subject};
@@ -13,6 +15,7 @@ use tracing::{error, warn};
 
 use crate::batch::Key;
 use crate::purge::Request;
+use crate::sender::STREAM;
 
 /// How many outcomes one message holds.
 pub const MOST_TOGETHER: usize = 500;
@@ -76,6 +79,24 @@ impl Report {
             }
         }
     }
+}
+
+/// Stores the dead letter of a message that nobody can read, however long that takes. The letter is the same for every lane.
+pub async fn bury(bus: Bus, message: Stored, reason: String) -> Vec<Key> {
+    loop {
+        match dead_letter::bury_message(&bus, STREAM, "cdn", &message, &reason, 1).await {
+            Ok(_) => break,
+            Err(error) if error.may_pass() => {
+                warn!(sequence = message.sequence, %error, "a dead letter cannot be stored yet");
+            }
+            Err(error) => {
+                error!(sequence = message.sequence, %error, "a dead letter cannot be stored");
+                break;
+            }
+        }
+    }
+    fault::point("cdn.buried");
+    vec![message.sequence]
 }
 
 /// What rules can look at: purges that ended badly, and whether the provider takes calls.

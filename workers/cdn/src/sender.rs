@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use keelson_kit::fault;
 use keelson_kit::follow::{Follow, FollowOptions, Start};
 use keelson_kit::incoming::Stored;
 use keelson_kit::lease::Lease;
@@ -28,12 +29,17 @@ use crate::setup::{Lane, Setup};
 pub const STREAM: &str = "EVENTS";
 /// How far back a lane begins that never was: what was published while everything started is not left out.
 const FIRST_LOOK_BACK: Duration = Duration::from_secs(600);
+/// How many of the stream's messages before the first that is not done are read once more, to learn which URLs a tag covers and what they serve. Reading them
+/// takes a moment before a new sender sends anything.
+const LEARN_BACK: u64 = 100_000;
 /// How often the position is kept.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
 /// How often it is said that a provider is down, for as long as it is.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// Messages about ended purges under way at once. While there are so many, more collect for the next.
 const REPORTS_AT_ONCE: usize = 4;
+/// Messages on their way past which nothing is read: each that nobody can read becomes one.
+const MOST_REPORTS: usize = 64;
 /// Messages that are taken before calls are looked at again.
 const MOST_AT_A_TIME: usize = 256;
 
@@ -151,13 +157,16 @@ impl<'a> Tenure<'a> {
                 Some((look, sight)) = self.looks.next(), if !self.looks.is_empty() => {
                     self.flow.looked(look, sight, self.job.now());
                 }
-                Some(keys) = self.reports.next(), if !self.reports.is_empty() => self.flow.told(&keys),
+                Some(keys) = self.reports.next(), if !self.reports.is_empty() => {
+                    fault::point("cdn.told");
+                    self.flow.told(&keys);
+                }
                 Some((keeper, kept)) = self.keeping.next(), if !self.keeping.is_empty() => {
                     if !self.kept(keeper, kept) {
                         return Ok(());
                     }
                 }
-                message = self.inbox.next(), if self.flow.has_room() => self.take_all(message?)?,
+                message = self.inbox.next(), if self.may_read() => self.take_all(message?)?,
                 () = clock.sleep_until(due) => {}
             }
             if clock.now() >= self.keep_at {
@@ -174,6 +183,7 @@ impl<'a> Tenure<'a> {
         }
         while let Some(call) = self.flow.next_call(now) {
             let provider = Arc::clone(&self.job.lane.provider);
+            fault::point("cdn.sending");
             self.calls.push(async move { (call.id, provider.send(&call.batch).await) }.boxed());
         }
         while let Some(look) = self.flow.next_look() {
@@ -189,8 +199,8 @@ impl<'a> Tenure<'a> {
     }
 
     fn answered(&mut self, call: u64, answer: Answer) {
-        if let Answer::Retry { reason, .. } | Answer::Refused(reason) | Answer::Credentials(reason) = &answer
-        {
+        fault::point("cdn.sent");
+        if let Some(reason) = answer.reason() {
             debug!(cdn.lane = self.job.lane.name, reason, "a purge was not taken");
         }
         self.flow.answered(call, answer, self.job.now());
@@ -200,7 +210,7 @@ impl<'a> Tenure<'a> {
     fn take_all(&mut self, first: Stored) -> anyhow::Result<()> {
         self.take(&first);
         for _ in 1..MOST_AT_A_TIME {
-            if !self.flow.has_room() {
+            if !self.may_read() {
                 break;
             }
             let Some(message) = self.inbox.ready() else { break };
@@ -213,12 +223,8 @@ impl<'a> Tenure<'a> {
         let key = message.sequence;
         let said = match self.intake.read(message) {
             Ok(said) => said,
-            Err(error) => {
-                if self.flow.wants(key) {
-                    warn!(subject = message.subject(), sequence = key, %error, "this asks for no purge and is passed over");
-                }
-                return self.flow.pass(key);
-            }
+            Err(error) if self.flow.wants(key) => return self.bury(message, &error.to_string()),
+            Err(_) => return self.flow.pass(key),
         };
         if said.is_event() {
             self.index.learn(said.selectors());
@@ -234,6 +240,23 @@ impl<'a> Tenure<'a> {
         }
     }
 
+    /// What nobody can read is done once its dead letter is stored.
+    fn bury(&mut self, message: &Stored, reason: &str) {
+        warn!(
+            subject = message.subject(),
+            sequence = message.sequence,
+            reason,
+            "this asks for no purge that can be read: it becomes a dead letter"
+        );
+        self.flow.set_aside(message.sequence);
+        let bus = self.job.ctx.bus.clone();
+        self.reports.push(report::bury(bus, message.clone(), reason.to_owned()).boxed());
+    }
+
+    fn may_read(&self) -> bool {
+        self.flow.has_room() && self.reports.len() < MOST_REPORTS
+    }
+
     /// Says what has ended.
     fn report(&mut self) -> Result<(), PublishError> {
         if self.reports.len() >= REPORTS_AT_ONCE {
@@ -243,6 +266,7 @@ impl<'a> Tenure<'a> {
         if ended.is_empty() {
             return Ok(());
         }
+        fault::point("cdn.telling");
         let (bus, lane) = (&self.job.ctx.bus, &self.job.lane.name);
         for (request, outcome) in &ended {
             self.job.board.ended(outcome, &request.requested_by);
@@ -270,7 +294,7 @@ impl<'a> Tenure<'a> {
     fn keep(&mut self) {
         self.keep_at = self.job.ctx.clock.now() + KEEP_EVERY;
         let Some(mut keeper) = self.keeper.take() else { return };
-        let position = self.flow.position();
+        let position = self.position();
         self.keeping.push(
             async move {
                 let kept = keeper.keep(position).await;
@@ -280,8 +304,14 @@ impl<'a> Tenure<'a> {
         );
     }
 
+    fn position(&self) -> Position {
+        let position = self.flow.position();
+        if fault::disabled("open") { Position { open: Vec::new(), ..position } } else { position }
+    }
+
     /// False when another sender has been there.
     fn kept(&mut self, keeper: Keeper, kept: anyhow::Result<bool>) -> bool {
+        fault::point("cdn.kept");
         self.keeper = Some(keeper);
         kept.unwrap_or_else(|error| {
             debug!(cdn.lane = self.job.lane.name, error = %format!("{error:#}"), "the position cannot be kept now");
@@ -337,11 +367,26 @@ fn what_is_left(position: Position, first: u64, last: u64, lane: &str) -> Positi
     if read > last { Position::default() } else { Position { read, open } }
 }
 
+/// Where reading begins. Messages that are done are only learned from.
 fn start(position: &Position, now_ms: u64) -> (Start, u64) {
-    let first = position.open.first().map_or(position.read, |first| first - 1);
+    let first = position.open.first().map_or(position.read, |first| first - 1).saturating_sub(LEARN_BACK);
     let look_back = u64::try_from(FIRST_LOOK_BACK.as_millis()).unwrap_or(u64::MAX);
     match position.read {
         0 => (Start::Since(now_ms.saturating_sub(look_back)), 0),
         _ => (Start::After(first), first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_begins_far_enough_back_to_learn() {
+        let at = |read: u64, open: &[u64]| start(&Position { read, open: open.to_vec() }, 700_000);
+        assert_eq!(at(0, &[]), (Start::Since(100_000), 0));
+        assert_eq!(at(9, &[]), (Start::After(0), 0));
+        assert_eq!(at(LEARN_BACK + 9, &[]), (Start::After(9), 9));
+        assert_eq!(at(LEARN_BACK + 9, &[LEARN_BACK + 5]), (Start::After(4), 4));
     }
 }

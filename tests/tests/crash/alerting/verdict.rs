@@ -47,7 +47,7 @@ impl Verdict {
 
     /// Fails when a fault point of the alerting worker was hit less often than `times`.
     pub fn assert_every_point_was_hit(&self, times: usize) {
-        points::assert_hit(points::of_alerting(true), &self.rounds, times);
+        points::assert_hit(points::of_alerting(), &self.rounds, times);
     }
 }
 

@@ -1,7 +1,10 @@
 //! CloudFront by AWS's own SDK, with what may be in progress at once.
 
+use std::time::Duration;
+
 use keelson_tests::fakes::cloudfront::{self, DISTRIBUTION};
 use keelson_tests::keelson::Up;
+use keelson_tests::nats;
 use keelson_tests::place::Place;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -51,4 +54,21 @@ async fn a_distribution_that_is_not_there_ends_it_in_the_words_of_aws() {
     let operation = purge(&up, &json!({ "all": true, "confirm": "cdn.example", "reason": "a test" })).await;
     let error = operation["error"].as_str().unwrap_or_default();
     assert!(error.contains("NoSuchDistribution"), "{operation}");
+}
+
+#[tokio::test]
+async fn a_new_sender_knows_which_urls_a_tag_covers() {
+    let fake = cloudfront::start().await;
+    let mut up = up(fake.url(), DISTRIBUTION).await;
+    let event = json!({ "urls": ["https://cdn.example/v/1"], "tags": ["video:1"] });
+    let stream = nats::jetstream(&up.nats_url()).await;
+    let sent = stream.publish("keelson.evt.content.changed", event.to_string().into()).await;
+    sent.expect("sent").await.expect("stored");
+    let operation = purge(&up, &json!({ "tags": ["video:1"] })).await;
+    assert_eq!(operation["state"], "succeeded", "{operation}");
+    // Long enough for the position to be kept: what is done is not read again for its own sake.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    up.restart().await;
+    let operation = purge(&up, &json!({ "tags": ["video:1"] })).await;
+    assert_eq!(operation["state"], "succeeded", "{operation}");
 }

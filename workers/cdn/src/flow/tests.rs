@@ -181,6 +181,7 @@ impl Model {
             1 => Answer::Retry { after: Some(Duration::from_secs(1)), reason: "429".into() },
             2 if call.batch.items.len() > 1 => Answer::Refused("too many".into()),
             3 if call.batch.tries == 0 => Answer::Credentials("who are you".into()),
+            4 if call.batch.tries < 3 => Answer::Full("too much in progress".into()),
             _ => Answer::done(None),
         };
         if matches!(answer, Answer::Done { .. }) {

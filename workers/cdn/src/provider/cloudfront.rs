@@ -30,9 +30,10 @@ const LOOKS: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
 /// How often it is looked before it is asked for again, under the same reference: a quarter of an hour.
 const MOST_LOOKS: usize = 90;
-/// What passes: these two come as HTTP 400.
-const PASSES: [&str; 4] =
-    ["Throttling", "ThrottlingException", "TooManyInvalidationsInProgress", "ServiceUnavailable"];
+/// What passes: these come as HTTP 400 too.
+const PASSES: [&str; 3] = ["Throttling", "ThrottlingException", "ServiceUnavailable"];
+/// Somebody else invalidates as well.
+const FULL: &str = "TooManyInvalidationsInProgress";
 /// What somebody has to mend in the configuration or at AWS.
 const NEEDS_MENDING: [&str; 8] = [
     "AccessDenied",
@@ -143,6 +144,7 @@ where
     let code = service.code().unwrap_or("no code");
     let reason = format!("it answered {status} {code}: {}", service.message().unwrap_or("no message"));
     match code {
+        FULL => Answer::Full(reason),
         _ if PASSES.contains(&code) || status == 429 || status >= 500 => again(&reason),
         _ if NEEDS_MENDING.contains(&code) || status == 401 || status == 403 => Answer::Credentials(reason),
         _ => Answer::Refused(reason),

@@ -1,0 +1,150 @@
+//! The CDN worker under blows: content changes, and every provider is told of every change, and told again after the rebound, within its limits.
+
+mod changes;
+mod verdict;
+
+use std::time::{Duration, Instant};
+
+use keelson_tests::fakes::{cloudflare, cloudfront, fastly};
+use keelson_tests::keelson::Separate;
+use keelson_tests::place::Place;
+use keelson_tests::seed;
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use crate::blows::Blow;
+use crate::deployment::{a_while, crash_at, start_cdn, strike};
+use crate::points;
+use crate::run::{Plan, Rounds};
+use changes::Changes;
+use verdict::{Providers, Verdict};
+
+/// When everything is purged a second time.
+const REBOUND: Duration = Duration::from_millis(500);
+/// Long enough for a position to be kept while purges wait for their rebound.
+const SETTLED_AFTER: Duration = Duration::from_millis(1_500);
+/// A purge that no provider saw by then is lost. Longer than a lease and any wait between two tries.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// What is lost never comes, so it is not waited for long.
+const SABOTAGED_PATIENCE: Duration = Duration::from_secs(15);
+/// Every second blow waits until a provider was told of something after the one before, but not longer than this.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(15);
+
+/// A run with random blows.
+pub async fn struck(plan: Plan) -> Verdict {
+    let mut course = Course::begin("", plan.seed, PATIENCE).await;
+    let mut rng = seed::rng(plan.seed, 8_000);
+    for _ in 0..plan.rounds {
+        a_while(&mut rng).await;
+        a_while(&mut rng).await;
+        course.strike(Blow::random_at_cdn(&mut rng), &mut rng).await;
+        if rng.random_bool(0.5) {
+            course.recovered().await;
+        }
+    }
+    course.end().await
+}
+
+/// A run through all fault points of the CDN worker.
+pub async fn at_points(plan: Plan) -> Verdict {
+    let mut course = Course::begin("", plan.seed, PATIENCE).await;
+    let mut rng = seed::rng(plan.seed, 9_000);
+    for (passer, point) in points::of_cdn() {
+        for _ in 0..plan.rounds {
+            a_while(&mut rng).await;
+            if crash_at(&mut course.all, passer, point, &mut rng).await {
+                course.rounds.count(point);
+            }
+        }
+    }
+    course.end().await
+}
+
+/// A short run with safeguards switched off, or with none.
+pub async fn sabotaged(safeguards: &str) -> Verdict {
+    let seed = seed::seed();
+    let patience = if safeguards.is_empty() { PATIENCE } else { SABOTAGED_PATIENCE };
+    let mut course = Course::begin(safeguards, seed, patience).await;
+    let mut rng = seed::rng(seed, 10_000);
+    for _ in 0..4 {
+        course.recovered().await;
+        tokio::time::sleep(SETTLED_AFTER).await;
+        course.strike(Blow::KillBothCdn, &mut rng).await;
+    }
+    course.end().await
+}
+
+/// A deployment, what it purges, and what changes.
+struct Course {
+    seed: u64,
+    began: Instant,
+    patience: Duration,
+    providers: Providers,
+    all: Separate,
+    changes: Changes,
+    rounds: Rounds,
+}
+
+impl Course {
+    async fn begin(sabotage: &str, seed: u64, patience: Duration) -> Self {
+        let providers = Providers::start().await;
+        let all = start_cdn(place(&providers).env("KEELSON_SABOTAGE", sabotage)).await;
+        let changes = Changes::start(&all.nats.url(), seed).await;
+        let course = Self {
+            seed,
+            began: Instant::now(),
+            patience,
+            providers,
+            all,
+            changes,
+            rounds: Rounds::default(),
+        };
+        course.recovered().await;
+        course
+    }
+
+    async fn strike(&mut self, blow: Blow, rng: &mut StdRng) {
+        strike(&mut self.all, blow, rng).await;
+        self.rounds.count(blow.name());
+    }
+
+    /// Waits until a provider was told of something.
+    async fn recovered(&self) {
+        let (before, deadline) = (self.providers.calls(), Instant::now() + RECOVERED_WITHIN);
+        while self.providers.calls() == before && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Lets content change no more, and waits until everything was purged that has to be.
+    async fn end(self) -> Verdict {
+        let Self { seed, began, patience, providers, all, changes, rounds } = self;
+        let (asked, garbage) = changes.stop().await;
+        let findings = providers.findings(&asked, garbage, &all.nats.url(), patience).await;
+        let calls = providers.calls();
+        Verdict { seed, took: began.elapsed(), rounds, purges: asked.len(), garbage, calls, findings }
+    }
+}
+
+fn place(providers: &Providers) -> Place {
+    let [varnish, cloudflare_url, fastly_url, cloudfront_url] = providers.urls();
+    let rebound = REBOUND.as_millis();
+    let section = format!(
+        "[cdn]\nproviders = [\"varnish\", \"cloudflare\", \"fastly\", \"cloudfront\"]\ndomain = \"cdn.example\"\n\
+         rebound = \"{rebound}ms\"\nlongest_fetch = \"{rebound}ms\"\n[cdn.verify]\nenabled = false\n\
+         [cdn.varnish]\nurls = [\"{varnish}\"]\n[cdn.cloudflare]\napi_url = \"{cloudflare_url}/client/v4\"\n\
+         [cdn.fastly]\napi_url = \"{fastly_url}\"\n"
+    );
+    Place::new()
+        .configured(&section)
+        .env("CLOUDFLARE_API_KEY", cloudflare::TOKEN)
+        .env("CLOUDFLARE_ZONE_ID", cloudflare::ZONE)
+        .env("FASTLY_API_TOKEN", fastly::TOKEN)
+        .env("FASTLY_SERVICE_ID", fastly::SERVICE)
+        .env("CLOUDFRONT_DISTRIBUTION_ID", cloudfront::DISTRIBUTION)
+        .env("AWS_ENDPOINT_URL", cloudfront_url)
+        .env("AWS_REGION", "us-east-1")
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+}
