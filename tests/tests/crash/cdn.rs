@@ -21,8 +21,8 @@ use verdict::{Providers, Verdict};
 
 /// When everything is purged a second time.
 const REBOUND: Duration = Duration::from_millis(500);
-/// Long enough for a position to be kept while purges wait for their rebound.
-const SETTLED_AFTER: Duration = Duration::from_millis(1_500);
+/// Long enough for the position to be kept several times while purges wait for a provider that is away.
+const AWAY: Duration = Duration::from_millis(1_500);
 /// A purge that no provider saw by then is lost. Longer than a lease and any wait between two tries.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// What is lost never comes, so it is not waited for long.
@@ -60,16 +60,19 @@ pub async fn at_points(plan: Plan) -> Verdict {
     course.end().await
 }
 
-/// A short run with safeguards switched off, or with none.
+/// A short run with safeguards switched off, or with none. Providers are away before each blow: what changes meanwhile is read, was told to nobody, and only
+/// the kept position knows of it.
 pub async fn sabotaged(safeguards: &str) -> Verdict {
     let seed = seed::seed();
     let patience = if safeguards.is_empty() { PATIENCE } else { SABOTAGED_PATIENCE };
     let mut course = Course::begin(safeguards, seed, patience).await;
     let mut rng = seed::rng(seed, 10_000);
-    for _ in 0..4 {
+    for _ in 0..2 {
         course.recovered().await;
-        tokio::time::sleep(SETTLED_AFTER).await;
+        course.providers.answer_all(Some(503));
+        tokio::time::sleep(AWAY).await;
         course.strike(Blow::KillBothCdn, &mut rng).await;
+        course.providers.answer_all(None);
     }
     course.end().await
 }

@@ -78,6 +78,11 @@ impl Providers {
         self.0.each_ref().map(|provider| provider.fake.url())
     }
 
+    /// From now on they answer everything with this status; or as they should.
+    pub fn answer_all(&self, status: Option<u16>) {
+        self.0.iter().for_each(|provider| provider.fake.answer_all(status));
+    }
+
     /// How many calls they took.
     pub fn calls(&self) -> usize {
         self.0.iter().map(|provider| provider.fake.kept().calls.len()).sum()
@@ -118,6 +123,8 @@ impl Provider {
                 Some(format!("{}: {} {}", self.name, asked.name, wrong(times, asked.at)?))
             })
             .collect();
+        // Those that never came before those that came once.
+        lost.sort_by_key(|finding| finding.ends_with("again"));
         let more = lost.len().saturating_sub(MOST_NAMED);
         lost.truncate(MOST_NAMED);
         lost.extend((more > 0).then(|| format!("{}: and {more} more", self.name)));
