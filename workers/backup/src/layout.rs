@@ -57,10 +57,10 @@ pub fn has_database(name: &str) -> bool {
     !matches!(name, "local" | "config")
 }
 
-/// Whether a collection is of this deployment alone: every other makes its own keys to sign times with, soon after it starts.
+/// Whether a collection is of its deployment alone, and of no use to any other: each makes its own keys to sign times with, soon after it starts.
 #[must_use]
 pub fn is_of_one_deployment(database: &str, collection: &str) -> bool {
-    (database, collection) == ("admin", "system.keys")
+    !has_database(database) || (database, collection) == ("admin", "system.keys")
 }
 
 /// Whether a collection is dumped.

@@ -56,7 +56,8 @@ pub async fn copy(
             span.take(entry)?;
             namespaces.take(entry)?;
             // What happened before the dump is in it, and needs no replaying where it cannot be.
-            if !before_the_dump || replayable(entry).is_ok() {
+            let needed = !before_the_dump || replayable(entry).is_ok();
+            if needed && !is_of_one_deployment(entry) {
                 writer.push(entry)?;
             }
         }
@@ -101,7 +102,7 @@ pub async fn extend(
             let entry = value.as_document().context("the server sent something else than documents")?;
             let copied = span.last.is_none();
             span.take(entry).map_err(|error| ExtendError::Gap(format!("{error:#}")))?;
-            if !copied {
+            if !copied && !is_of_one_deployment(entry) {
                 writer.push(entry)?;
             }
         }
@@ -109,6 +110,18 @@ pub async fn extend(
     let last = span.end(end).map_err(|error| ExtendError::Gap(format!("{error:#}")))?;
     let written = writer.finish()?;
     Ok(OplogEntry { file: written.file, last, entries: written.documents, ..left.clone() })
+}
+
+/// Whether an entry is about the deployment itself. It is left out: mongorestore would send most of these to a server that refuses them or has its own.
+fn is_of_one_deployment(entry: &RawDocument) -> bool {
+    let Some((database, mut collection)) = entry.get_str("ns").ok().and_then(|ns| ns.split_once('.')) else {
+        return false;
+    };
+    if collection == "$cmd" {
+        let command = entry.get_document("o").ok().and_then(|o| o.iter().next()?.ok());
+        collection = command.and_then(|(_, about)| about.as_str()).unwrap_or_default();
+    }
+    layout::is_of_one_deployment(database, collection)
 }
 
 async fn oldest_transaction(deployment: &Deployment) -> anyhow::Result<Option<OpTime>> {
@@ -330,6 +343,25 @@ mod tests {
         entries.iter().for_each(|entry| namespaces.take(entry).unwrap());
         assert_eq!(namespaces.gone, BTreeSet::from(["a.gone".to_owned(), "a.inner".to_owned()]));
         assert!(namespaces.take(&change("i", "a.system.buckets.t")).is_err());
+    }
+
+    #[test]
+    fn what_is_of_one_deployment_is_known() {
+        let change = |namespace: &str| rawdoc! { "op": "i", "ns": namespace, "o": { "_id": 1 } };
+        let create = |database: &str, name: &str| rawdoc! { "op": "c", "ns": format!("{database}.$cmd"), "o": { "create": name } };
+        for (entry, own) in [
+            (change("admin.system.keys"), true),
+            (create("admin", "system.keys"), true),
+            (change("config.transactions"), true),
+            (create("config", "transactions"), true),
+            (change("admin.system.users"), false),
+            (change("a.system.keys"), false),
+            (create("a", "b"), false),
+            (rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "applyOps": [] } }, false),
+            (rawdoc! { "op": "n", "ns": "", "o": {} }, false),
+        ] {
+            assert_eq!(is_of_one_deployment(&entry), own, "{entry:?}");
+        }
     }
 
     #[test]

@@ -66,9 +66,7 @@ impl<'a> Replay<'a> {
     fn operation(&mut self, operation: &RawDocument) -> anyhow::Result<Vec<Step>> {
         let namespace = operation.get_str("ns").context("it has no ns")?;
         let (database, collection) = namespace.split_once('.').unwrap_or((namespace, ""));
-        let is_replayed =
-            layout::has_database(database) && !layout::is_of_one_deployment(database, collection);
-        if !is_replayed || namespace.is_empty() {
+        if namespace.is_empty() || layout::is_of_one_deployment(database, collection) {
             return Ok(Vec::new());
         }
         let step = match operation.get_str("op").context("it has no op")? {
@@ -126,6 +124,9 @@ impl<'a> Replay<'a> {
             return Ok(None);
         }
         let Ok(collection) = o.get_str(&command) else { bail!("{command:?} names no collection") };
+        if layout::is_of_one_deployment(database, collection) {
+            return Ok(None);
+        }
         let Some((to_database, to_collection)) = self.selection.target(database, collection) else {
             return Ok(None);
         };

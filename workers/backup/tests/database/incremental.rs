@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bson::{Document, Timestamp, doc};
 use jiff::Timestamp as Time;
+use keelson_backup::bson_file::Reader;
+use keelson_backup::layout;
 use keelson_schemas::backup::{Backup, BackupKind, BackupState, BackupSummary, Restore};
 use keelson_schemas::operation::State;
 
@@ -113,6 +115,45 @@ async fn a_backup_that_was_interrupted_leaves_the_next_one_whole() {
     worker.restore(&into_rehearsal(&backup.id)).await;
     assert_eq!(target.hashes("click", None).await, source.hashes("click", None).await);
     worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_of_the_deployment_alone_is_in_no_oplog() {
+    let source = Mongod::replica_set().await;
+    put(&source, 1).await;
+    let worker = Worker::start(&source, &source).await;
+    let hang = doc! { "configureFailPoint": "waitInFindBeforeMakingBatch", "mode": "alwaysOn", "data": { "nss": "click.videos", "shouldCheckForInterrupt": true } };
+    source.run("admin", hang).await;
+    let id = worker.submit(&Backup::default()).await;
+    until(async || {
+        let running = source.run("admin", doc! { "currentOp": 1, "ns": "click.videos" }).await;
+        !running.get_array("inprog").unwrap().is_empty()
+    })
+    .await;
+    put_own(&source, 2).await;
+    source.run("admin", doc! { "configureFailPoint": "waitInFindBeforeMakingBatch", "mode": "off" }).await;
+    assert_eq!(worker.ended(&id).await.state, State::Succeeded);
+    assert_eq!(changed(&worker), ["click.videos"]);
+    put_own(&source, 3).await;
+    assert_eq!(worker.made(&INCREMENTAL).await.kind, BackupKind::Incremental);
+    assert_eq!(changed(&worker), ["click.videos", "click.videos"]);
+    worker.stop().await;
+}
+
+/// What every deployment has of its own, and then something that is to be backed up.
+async fn put_own(source: &Mongod, id: i32) {
+    for (database, collection) in [("admin", "system.keys"), ("config", "mine")] {
+        source.run(database, doc! { "insert": collection, "documents": [{ "_id": i64::from(id) }] }).await;
+    }
+    put(source, id).await;
+}
+
+/// The namespaces into which something is inserted by the oplog that was dumped.
+fn changed(worker: &Worker) -> Vec<String> {
+    let mut oplog = Reader::open(&worker.data.path().join("backup/dump"), layout::OPLOG).unwrap();
+    let entries = std::iter::from_fn(|| oplog.next_document().unwrap());
+    let inserts = entries.filter(|entry| entry.get_str("op").unwrap() == "i");
+    inserts.map(|entry| entry.get_str("ns").unwrap().to_owned()).collect()
 }
 
 async fn put(mongod: &Mongod, id: i32) {

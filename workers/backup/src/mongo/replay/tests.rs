@@ -54,6 +54,7 @@ fn changes_are_taken_where_they_are_asked_for() {
         insert("b.b", 2),
         insert("config.x", 3),
         insert("admin.system.keys", 4),
+        rawdoc! { "op": "c", "ns": "admin.$cmd", "o": { "create": "system.keys" } },
         rawdoc! { "op": "n", "ns": "", "o": {} },
     ];
     assert_eq!(told(&operations(&entries, &everything()).unwrap()), ["i a.b 1", "i b.b 2"]);
