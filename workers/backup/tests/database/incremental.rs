@@ -133,10 +133,12 @@ async fn what_is_of_the_deployment_alone_is_in_no_oplog() {
     put_own(&source, 2).await;
     source.run("admin", doc! { "configureFailPoint": "waitInFindBeforeMakingBatch", "mode": "off" }).await;
     assert_eq!(worker.ended(&id).await.state, State::Succeeded);
-    assert_eq!(changed(&worker), ["click.videos"]);
+    // The oplog of a dump may begin with the last change before it.
+    let full = changed(&worker);
+    assert!(!full.is_empty() && full.iter().all(|namespace| namespace == "click.videos"), "{full:?}");
     put_own(&source, 3).await;
     assert_eq!(worker.made(&INCREMENTAL).await.kind, BackupKind::Incremental);
-    assert_eq!(changed(&worker), ["click.videos", "click.videos"]);
+    assert_eq!(changed(&worker), [full, vec!["click.videos".to_owned()]].concat());
     worker.stop().await;
 }
 
