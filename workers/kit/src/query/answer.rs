@@ -27,7 +27,7 @@ use crate::role::Context;
 use crate::tasks::{Tasks, panic_message};
 use crate::trace;
 
-/// Questions that one endpoint works on at once; more wait in the subscription.
+/// Questions that one endpoint works on at once, unless it says otherwise; more wait in the subscription.
 const AT_ONCE: usize = 64;
 /// The same for what only an owner answers: that is large, and the same question may come again while it is answered.
 const AT_ONCE_EXCLUSIVE: usize = 1;
@@ -53,6 +53,8 @@ struct Entry {
     noun: String,
     /// Whether every instance is asked rather than one of them.
     exclusive: bool,
+    /// How many of these questions are worked on at once.
+    at_once: usize,
     handler: Handler,
 }
 
@@ -71,8 +73,20 @@ impl Queries {
         F: Fn(Q) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<A, Refusal>> + Send + 'static,
     {
+        self.at_once(AT_ONCE, noun, answer)
+    }
+
+    /// [`Queries::with`], with a bound of one's own on how many of these questions are worked on at once: for those whose answers wait for somebody else.
+    #[must_use]
+    pub fn at_once<Q, A, F, Fut>(self, at_once: usize, noun: impl Into<String>, answer: F) -> Self
+    where
+        Q: DeserializeOwned + Send + 'static,
+        A: Serialize,
+        F: Fn(Q) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<A, Refusal>> + Send + 'static,
+    {
         let answer = move |question| answer(question).map(|answer| answer.map(Some));
-        self.add(noun.into(), false, answer)
+        self.add(noun.into(), at_once, false, answer)
     }
 
     /// A question that only one replica may answer, such as the owner of a partition: it is put to all of them, and those
@@ -85,10 +99,10 @@ impl Queries {
         F: Fn(Q) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Option<A>, Refusal>> + Send + 'static,
     {
-        self.add(noun.into(), true, answer)
+        self.add(noun.into(), AT_ONCE_EXCLUSIVE, true, answer)
     }
 
-    fn add<Q, A, F, Fut>(mut self, noun: String, exclusive: bool, answer: F) -> Self
+    fn add<Q, A, F, Fut>(mut self, noun: String, at_once: usize, exclusive: bool, answer: F) -> Self
     where
         Q: DeserializeOwned + Send + 'static,
         A: Serialize,
@@ -100,7 +114,7 @@ impl Queries {
                 Ok(question) => answer(question).map(move |answer| encode(answer?, format)).boxed(),
                 Err(refusal) => std::future::ready(Err(refusal)).boxed(),
             });
-        self.endpoints.push(Entry { noun, exclusive, handler });
+        self.endpoints.push(Entry { noun, exclusive, at_once, handler });
         self
     }
 }
@@ -143,9 +157,7 @@ impl Context {
             };
             desk.open(&self.tasks).await?;
         }
-        // Subscriptions are sent in order; once the server has seen this, it has seen them.
-        self.bus.client().flush().await.context("flush the subscriptions")?;
-        Ok(())
+        self.bus.round_trip().await.context("subscribe")
     }
 }
 
@@ -188,8 +200,7 @@ impl Desk {
     }
 
     async fn serve(&self, mut endpoint: Endpoint, tasks: &Tasks) -> anyhow::Result<()> {
-        let at_once = if self.entry.exclusive { AT_ONCE_EXCLUSIVE } else { AT_ONCE };
-        let room = Arc::new(Semaphore::new(at_once));
+        let room = Arc::new(Semaphore::new(self.entry.at_once));
         let mut working = JoinSet::new();
         loop {
             let permit = room.clone().acquire_owned().await?;

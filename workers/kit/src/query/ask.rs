@@ -110,6 +110,17 @@ impl Bus {
         self.exchange(subject, question, within, None).await
     }
 
+    /// Waits until the server has seen whatever was sent to it before, subscriptions above all: it reads in order, and what it is sent last comes back from it. A flush
+    /// of the client only writes to the socket.
+    pub(super) async fn round_trip(&self) -> Result<(), AskError> {
+        let client = self.client();
+        let inbox = client.new_inbox();
+        let mut echo = client.subscribe(inbox.clone()).await.map_err(|_| AskError::Unavailable)?;
+        client.publish(inbox, Bytes::new()).await.map_err(|_| AskError::Unavailable)?;
+        let back = tokio::time::timeout(self.request_timeout(), echo.next()).await;
+        back.ok().flatten().map(drop).ok_or(AskError::Unavailable)
+    }
+
     async fn exchange(
         &self,
         subject: &str,
