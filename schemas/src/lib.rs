@@ -8,6 +8,7 @@
 //! | what services measured | [`telemetry`], in batches; what was counted of it, [`mod@slice`], [`totals`], [`histogram`] |
 //! | what is wrong, and who is told | [`alerting`] |
 //! | what is backed up and restored | [`backup`] |
+//! | services, their health, their breakers, calls between them | [`services`] |
 //! | what became of a command | [`operation`] |
 //! | what could not be processed | [`dead_letter`] |
 
@@ -22,6 +23,7 @@ pub mod id;
 pub mod limits;
 pub mod message;
 pub mod operation;
+pub mod services;
 pub mod slice;
 pub mod subject;
 pub mod telemetry;
