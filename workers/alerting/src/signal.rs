@@ -131,6 +131,7 @@ pub const SIGNALS: &[Signal] = &[
     reading("dead_letters", Measure::Sum, Unit::Count, CONSUMER, "new dead letters"),
     reading("consumer_lag", Measure::Last, Unit::Count, CONSUMER, "messages that wait"),
     reading("breaker_open", Measure::Last, Unit::Count, &[SERVICE], "open circuit breaker"),
+    reading("service_down", Measure::Last, Unit::Count, &[SERVICE], "a service of which no instance is well"),
     reading("backup_age_seconds", Measure::Last, Unit::Seconds, &[], "age of the newest backup"),
     reading(
         "purges_stale",

@@ -7,6 +7,7 @@ use keelson_ingress::Ingress;
 use keelson_kit::role::AnyRole;
 use keelson_kit::steward::Steward;
 use keelson_metrics::Metrics;
+use keelson_services::Services;
 
 /// Every role, in the order of start.
-pub static ROLES: &[&dyn AnyRole] = &[&Steward, &Metrics, &Alerting, &Cdn, &Backups, &Ingress];
+pub static ROLES: &[&dyn AnyRole] = &[&Steward, &Metrics, &Alerting, &Cdn, &Backups, &Services, &Ingress];

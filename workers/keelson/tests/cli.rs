@@ -223,8 +223,14 @@ fn the_sample_configuration_has_every_key_with_its_default() {
     for (sampled, default) in sampled.iter().zip(&defaults) {
         assert_eq!((&sampled["key"], &sampled["value"]), (&default["key"], &default["value"]));
         // Lists of tables stand in the sample as one that is commented out.
-        let tables =
-            ["auth.tokens", "alerting.rules", "alerting.receivers", "alerting.inhibit", "backup.targets"];
+        let tables = [
+            "auth.tokens",
+            "alerting.rules",
+            "alerting.receivers",
+            "alerting.inhibit",
+            "backup.targets",
+            "services.register",
+        ];
         let is_table = tables.iter().any(|key| sampled["key"] == *key);
         assert!(is_table || sampled["from"] == "keelson.toml", "not in the sample: {}", sampled["key"]);
     }
@@ -254,6 +260,7 @@ fn what_the_sample_configuration_leaves_out_can_be_put_in_as_it_stands() {
         "backup.repository",
         "backup.password",
         "backup.spool",
+        "services.check.reference",
     ] {
         assert!(keys.contains(&format!("\"{key}\"")), "{key} is not among {keys:?}");
     }
