@@ -8,6 +8,7 @@ mod dead_letters;
 mod disaster_recovery;
 mod document;
 mod health;
+mod microservices;
 mod monitoring;
 mod operations;
 mod telemetry;
@@ -29,6 +30,7 @@ const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
     disaster_recovery::routes,
     document::routes,
     health::routes,
+    microservices::routes,
     monitoring::routes,
     operations::routes,
     telemetry::routes,

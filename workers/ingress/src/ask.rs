@@ -35,7 +35,21 @@ pub async fn any<Q: Serialize, A: DeserializeOwned>(
     noun: &str,
     question: &Q,
 ) -> Result<A, Problem> {
-    let answer = bus.ask(&subject::qry(worker, noun), question, WITHIN).await;
+    within(bus, worker, noun, question, WITHIN).await
+}
+
+/// [`any`], of what takes its time.
+///
+/// # Errors
+/// As [`any`].
+pub async fn within<Q: Serialize, A: DeserializeOwned>(
+    bus: &Bus,
+    worker: &str,
+    noun: &str,
+    question: &Q,
+    within: Duration,
+) -> Result<A, Problem> {
+    let answer = bus.ask(&subject::qry(worker, noun), question, within).await;
     answer.map_err(|error| unanswered(worker, error))
 }
 

@@ -11,6 +11,7 @@ pub mod app;
 mod ask;
 pub mod auth;
 pub mod body;
+mod call;
 mod cdn;
 pub mod command;
 pub mod config;

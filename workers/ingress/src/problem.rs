@@ -39,6 +39,14 @@ pub enum Kind {
     BusUnavailable,
     /// Nobody who could answer did.
     NoAnswer,
+    /// The breaker of the service that is called is open.
+    BreakerOpen,
+    /// The service that is called does not allow this.
+    CallNotAllowed,
+    /// No instance of the service that is called answered.
+    CallFailed,
+    /// None did in time.
+    CallTimedOut,
     /// The request took longer than any may.
     DeadlineExceeded,
     /// A fault of Keelson's own, which its log tells more of.
@@ -47,7 +55,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, for the documentation.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Malformed,
         Self::InvalidField,
         Self::TooLarge,
@@ -62,6 +70,10 @@ impl Kind {
         Self::Overloaded,
         Self::BusUnavailable,
         Self::NoAnswer,
+        Self::BreakerOpen,
+        Self::CallNotAllowed,
+        Self::CallFailed,
+        Self::CallTimedOut,
         Self::DeadlineExceeded,
         Self::Internal,
     ];
@@ -109,6 +121,16 @@ impl Kind {
                 (S::SERVICE_UNAVAILABLE, "urn:keelson:problem:bus-unavailable", "The bus is not available")
             }
             Self::NoAnswer => (S::SERVICE_UNAVAILABLE, "urn:keelson:problem:no-answer", "No worker answered"),
+            Self::BreakerOpen => {
+                (S::SERVICE_UNAVAILABLE, "urn:keelson:problem:breaker-open", "The breaker is open")
+            }
+            Self::CallNotAllowed => {
+                (S::FORBIDDEN, "urn:keelson:problem:call-not-allowed", "The service does not allow this call")
+            }
+            Self::CallFailed => (S::BAD_GATEWAY, "urn:keelson:problem:call-failed", "No instance answered"),
+            Self::CallTimedOut => {
+                (S::GATEWAY_TIMEOUT, "urn:keelson:problem:call-timed-out", "No instance answered in time")
+            }
             Self::DeadlineExceeded => {
                 (S::SERVICE_UNAVAILABLE, "urn:keelson:problem:deadline-exceeded", "The request took too long")
             }

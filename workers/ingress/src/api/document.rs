@@ -61,6 +61,7 @@ pub(super) fn finish(routes: &utoipa::openapi::OpenApi) -> Value {
     super::alerting::describe(&mut generator);
     super::alertmanager::describe(&mut generator);
     super::cdn::describe(&mut generator);
+    super::microservices::describe(&mut generator);
     super::disaster_recovery::describe(&mut generator);
     let shared = generator.take_definitions(true);
     if let Some(schemas) = document.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
