@@ -12,7 +12,7 @@ use crate::output::Exit;
 use crate::roles::ROLES;
 use crate::{
     alerts, backups, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run,
-    silences, token, up,
+    services, silences, token, up,
 };
 
 const ABOUT: &str = "\
@@ -74,6 +74,9 @@ enum Command {
     /// Purge and warm the edge, and see how it stands
     #[command(subcommand)]
     Cdn(cdn::Command),
+    /// See which services there are and how they fare; register them, trip their breakers
+    #[command(subcommand)]
+    Services(services::Command),
     /// Make backups of the database, and restore them
     #[command(subcommand)]
     Backups(backups::Command),
@@ -121,6 +124,7 @@ impl Cli {
             Command::Silences(command) => on_one_core(command.run(&global)),
             Command::Rules(command) => on_one_core(command.run(&global)),
             Command::Cdn(command) => on_one_core(command.run(&global)),
+            Command::Services(command) => on_one_core(command.run(&global)),
             Command::Backups(command) => on_one_core(command.run(&global)),
             Command::Operations(command) => on_one_core(command.run(&global)),
             Command::DeadLetters(command) => on_one_core(command.run(&global)),

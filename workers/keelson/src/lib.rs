@@ -24,6 +24,7 @@ mod progress;
 mod roles;
 mod rules;
 mod run;
+mod services;
 mod silences;
 mod time;
 mod token;
