@@ -15,5 +15,6 @@ mod orphans;
 mod prometheus;
 mod quantiles;
 mod redelivery;
+mod services;
 mod summary;
 mod traces;

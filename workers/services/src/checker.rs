@@ -28,7 +28,7 @@ use crate::registry::Registry;
 
 /// How many owners there can be.
 pub const SHARDS: usize = 4;
-/// How often leases are looked at, and what rules can look at is compared with what was said.
+/// How often leases are looked at, and breakers are compared with what rules were told.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what was found is kept although nothing has changed.
 const KEPT_EVERY: Duration = Duration::from_secs(60);
@@ -262,6 +262,9 @@ impl Shard {
         self.queue.push(Reverse((phase::next(due, now, interval, rand::random()), (name.clone(), url))));
         if before.is_some() || is_first {
             self.keep(&name, lease).await?;
+        }
+        if before.is_some() {
+            self.say(now).await;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// What checks found. Those that could see nothing are in none of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
     minutes: Ring<MINUTE_MS, 60>,
     hours: Ring<HOUR_MS, 24>,
@@ -20,12 +20,6 @@ pub struct History {
 /// So many spans of time, each with the checks in it; those without any are left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Ring<const WIDTH_MS: u64, const MOST: u64>(VecDeque<(u64, u32, u32)>);
-
-impl Default for History {
-    fn default() -> Self {
-        Self { minutes: Ring::default(), hours: Ring::default(), days: Ring::default() }
-    }
-}
 
 impl History {
     /// A check found something.

@@ -44,14 +44,13 @@ async fn a_service_is_up_after_two_successes_and_down_after_exactly_three_failur
         told,
         [(Health::Unknown, Health::Up, 1), (Health::Up, Health::Down, 2), (Health::Down, Health::Up, 3)]
     );
-    let signals: Vec<Signals> = fleet.events(&["signals"]).await;
-    let down: Vec<f64> = signals
-        .iter()
-        .flat_map(|signals| &signals.readings)
-        .filter(|reading| reading.signal == "service_down")
-        .map(|reading| reading.value)
-        .collect();
-    assert!(down.contains(&1.0), "{down:?}");
+    let told = within(Duration::from_secs(5), || async {
+        let signals: Vec<Signals> = fleet.events(&["signals"]).await;
+        let readings = signals.into_iter().flat_map(|signals| signals.readings);
+        let down: Vec<f64> = readings.filter(|r| r.signal == "service_down").map(|r| r.value).collect();
+        (down.contains(&1.0) && down.last() == Some(&0.0)).then_some(())
+    });
+    told.await.expect("rules are told that it was down, and that it is not any more");
 }
 
 #[tokio::test]
