@@ -89,7 +89,7 @@ mod tests {
         let now = check_for(&mut history, 23 * 60, true);
         assert_eq!(history.uptime(now - 1).day, Some(1.0));
         assert_eq!(history.uptime(now - 1).month, Some(1.0 - 60.0 / 1500.0));
-        assert_eq!(history.uptime(now + HOUR_MS).hour, None, "nothing was seen for an hour");
+        assert_eq!(history.uptime(now - MINUTE_MS + HOUR_MS).hour, None, "nothing was seen for an hour");
         assert_eq!(history.uptime(now + 31 * DAY_MS), Uptime::default());
     }
 
