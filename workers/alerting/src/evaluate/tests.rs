@@ -82,6 +82,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         ("dead_letters", 5.0),
         ("consumer_lag", 3.0),
         ("breaker_open", 3.0),
+        ("service_down", 3.0),
         ("backup_age_seconds", 3.0),
         ("notification_failures", 5.0),
         ("purges_stale", 5.0),
@@ -102,7 +103,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         scene.apply(&changes);
         assert_eq!(scene.firing().len(), 1, "{signal}");
     }
-    assert_eq!(SIGNALS.len(), 27);
+    assert_eq!(SIGNALS.len(), 28);
 }
 
 #[test]
