@@ -2,11 +2,13 @@
 
 mod answers;
 mod commands;
+mod files;
 mod manifest;
 mod summary;
 
 pub use answers::{Backups, FindBackup, RestoreReport};
 pub use commands::{Backup, DeleteBackup, Restore};
+pub use files::{ConfigManifest, ConfigSource, FilesManifest, Folder, Link, Redacted, StoredFile};
 pub use manifest::{
     CollectionEntry, CollectionKind, DatabaseManifest, FileEntry, Manifest, OplogEntry, Topology,
 };

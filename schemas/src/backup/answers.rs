@@ -42,6 +42,9 @@ pub struct RestoreReport {
     pub indexes: u64,
     /// Entries of the oplog that were replayed.
     pub oplog_entries: u64,
+    /// Files of folders and of the configuration that were restored; what was there already is not counted.
+    #[serde(default)]
+    pub files: u64,
     /// The state that the database is in; none without an oplog.
     #[serde(default)]
     pub restored_to: Option<OpTime>,
@@ -78,6 +81,7 @@ impl Message for RestoreReport {
             bytes: 644_000_000,
             indexes: 31,
             oplog_entries: 17,
+            files: 2_300,
             restored_to: Some(OpTime { seconds: 1_764_000_004, increment: 1, term: 3 }),
             duration_ms: 18_000,
         }

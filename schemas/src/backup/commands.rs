@@ -27,7 +27,8 @@ pub struct Backup {
 pub struct Restore {
     /// Which backup, or `latest`: the newest one that is complete, and that reaches `pointInTime`.
     pub backup_id: String,
-    /// What is restored; left out or empty, everything that the backup has.
+    /// What is restored; left out or empty, everything that the backup has and the target has a place for, or only the database when `namespaces`,
+    /// `rename` or `pointInTime` is about it. Configuration is never put where it takes effect.
     #[serde(default)]
     pub components: Vec<Component>,
     /// To which moment: everything up to the end of this second. Left out, as far as the backup goes.
@@ -43,7 +44,7 @@ pub struct Restore {
     /// Under which other names: `{"click.*": "rehearsal.*"}`.
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
-    /// Whether collections of the target that are in the way are dropped.
+    /// Whether collections of the target that are in the way are dropped, and files that differ replaced.
     #[serde(default)]
     pub drop: bool,
     /// The id of the backup once more, when `drop` is set.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackupSummary, OpTime, RestoreWindow};
+use super::{BackupSummary, ConfigManifest, FilesManifest, OpTime, RestoreWindow};
 use crate::message::Message;
 
 /// A backup with its lists.
@@ -15,6 +15,12 @@ pub struct Manifest {
     /// What there is of the database.
     #[serde(default)]
     pub database: Option<DatabaseManifest>,
+    /// What there is of the files.
+    #[serde(default)]
+    pub files: Option<FilesManifest>,
+    /// What there is of the configuration.
+    #[serde(default)]
+    pub config: Option<ConfigManifest>,
 }
 
 /// A dump in mongodump's layout, under `dump/` in the snapshot.
@@ -107,6 +113,15 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+impl Manifest {
+    /// Every file of the backup but the manifest itself.
+    pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let database = self.database.iter().flat_map(DatabaseManifest::files);
+        let files = self.files.iter().flat_map(FilesManifest::files);
+        database.chain(files).chain(self.config.iter().flat_map(ConfigManifest::files))
+    }
+}
+
 impl DatabaseManifest {
     /// Every file of the dump.
     pub fn files(&self) -> impl Iterator<Item = &FileEntry> {
@@ -158,6 +173,11 @@ impl Message for Manifest {
             oplog: Some(oplog),
             collections: vec![collection],
         };
-        Self { backup: BackupSummary::example(), database: Some(database) }
+        Self {
+            backup: BackupSummary::example(),
+            database: Some(database),
+            files: Some(FilesManifest::example()),
+            config: Some(ConfigManifest::example()),
+        }
     }
 }

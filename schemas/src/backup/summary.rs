@@ -23,17 +23,23 @@ pub enum BackupKind {
 pub enum Component {
     /// The MongoDB deployment at MONGODB_URI.
     Database,
+    /// The folders of `[backup] files`.
+    Files,
+    /// Keelson's environment and keelson.toml, and what `[backup] env_files` names, without secrets.
+    Config,
 }
 
 impl Component {
     /// All there are.
-    pub const ALL: &[Self] = &[Self::Database];
+    pub const ALL: &[Self] = &[Self::Database, Self::Files, Self::Config];
 
     /// As it is written.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Database => "database",
+            Self::Files => "files",
+            Self::Config => "config",
         }
     }
 }

@@ -8,7 +8,7 @@ use keelson_kit::failure::Failure;
 use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::Context;
 use keelson_schemas::backup::{
-    Backup, BackupState, BackupSummary, Backups, DeleteBackup, FindBackup, Restore,
+    Backup, BackupState, BackupSummary, Backups, Component, DeleteBackup, FindBackup, Restore,
 };
 
 use crate::setup::Setup;
@@ -55,11 +55,21 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
 ///
 /// # Errors
 /// Why not.
-pub fn backup(setup: &Setup, _: &Backup) -> Result<(), String> {
-    let configured = setup.config.mongodb_uri.is_some();
+pub fn backup(setup: &Setup, command: &Backup) -> Result<(), String> {
+    let asked = |component| command.components.contains(&component);
+    let folders = setup.folders().map_err(|error| format!("{error:#}"));
     let missing =
         "not configured: set MONGODB_URI (backup.mongodb_uri) to the database that is to be backed up";
-    configured.then_some(()).ok_or_else(|| missing.to_owned())
+    if setup.config.mongodb_uri.is_none() {
+        let nothing = command.components.is_empty() && folders.as_ref().is_ok_and(Vec::is_empty);
+        if nothing || asked(Component::Database) {
+            return Err(missing.to_owned());
+        }
+    }
+    if asked(Component::Files) && folders?.is_empty() {
+        return Err("not configured: set backup.files to the folders that are to be backed up".to_owned());
+    }
+    Ok(())
 }
 
 /// The backup that is to be restored, if it can be.
@@ -79,9 +89,30 @@ pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<Back
         plan::until(point, backup.window).map_err(Failure::reject)?;
     }
     plan::check(command, &backup.id).map_err(|errors| Failure::reject(errors.join("; ")))?;
-    let target = setup.target(command.target.as_deref()).await;
-    target.map_err(|error| Failure::reject(format!("{error:#}")))?;
+    let rejected = |error: anyhow::Error| Failure::reject(format!("{error:#}"));
+    let components = components(setup, command, &backup).map_err(Failure::reject)?;
+    if components.contains(&Component::Database) {
+        setup.target(command.target.as_deref()).await.map_err(rejected)?;
+    }
+    if components != [Component::Database] {
+        setup.place(command.target.as_deref()).map_err(rejected)?;
+    }
     Ok(backup)
+}
+
+/// What of a backup is restored.
+///
+/// # Errors
+/// When something is asked for that it does not have.
+pub fn components(
+    setup: &Setup,
+    command: &Restore,
+    backup: &BackupSummary,
+) -> Result<Vec<Component>, String> {
+    let held: Vec<Component> = backup.components.iter().map(|report| report.component).collect();
+    let target = command.target.as_deref();
+    // A target that is not known is no place either, but is complained of as what it is.
+    plan::components(command, &held, setup.place(target).is_ok())
 }
 
 /// The backup that is to be deleted, if it may be.

@@ -30,6 +30,13 @@ pub struct BackupConfig {
     pub spool: Option<PathBuf>,
     /// How old a full backup becomes before an incremental one is made a full one. 7 days
     pub full_every: Span,
+    /// Folders of files that are backed up; those that are named here have to be there. `uploads/video`, `uploads/music` and `uploads/images`, as far as they are there
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<PathBuf>>,
+    /// Environment files, such as an application's `.env`, that are backed up without their secrets. none
+    pub env_files: Vec<PathBuf>,
+    /// Names of variables whose values are no secrets, beside those that Keelson knows; `*` for anything. none
+    pub harmless: Vec<String>,
     /// Collections that are read at once; each takes some 80 MB of memory. 4
     pub collections_at_once: usize,
     /// Other deployments that can be restored into. none
@@ -44,6 +51,9 @@ pub struct Target {
     pub name: String,
     /// Where it is.
     pub mongodb_uri: Secret,
+    /// The folder under which files and configuration are restored; none: then only databases are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<PathBuf>,
 }
 
 impl Default for BackupConfig {
@@ -56,6 +66,9 @@ impl Default for BackupConfig {
             restic: "restic".into(),
             spool: None,
             full_every: Span::seconds(7 * 24 * 3600),
+            files: None,
+            env_files: Vec::new(),
+            harmless: Vec::new(),
             collections_at_once: 4,
             targets: Vec::new(),
         }
@@ -101,8 +114,11 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_named() {
         assert_eq!(BackupConfig::default().errors(), []);
-        let target =
-            |name: &str| Target { name: name.into(), mongodb_uri: Secret::from("mongodb://a".to_owned()) };
+        let target = |name: &str| Target {
+            name: name.into(),
+            mongodb_uri: Secret::from("mongodb://a".to_owned()),
+            files: None,
+        };
         let wrong = BackupConfig {
             collections_at_once: 5,
             password: Some(Secret::from("a".to_owned())),

@@ -1,26 +1,28 @@
 //! A backup, from the first question to the database until it is one: dump, store, look whether all of it is there, commit.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use keelson_kit::clock::Clock;
 use keelson_kit::command::Attempt;
 use keelson_schemas::backup::{
-    Backup, BackupKind, BackupState, BackupSummary, Component, ComponentReport, DatabaseManifest, Manifest,
-    Versions,
+    Backup, BackupKind, BackupState, BackupSummary, Component, ComponentReport, ConfigManifest, FileEntry,
+    Manifest, Versions,
 };
 use keelson_schemas::id;
 
 use crate::base::{self, Base, Decision};
-use crate::layout;
 use crate::mongo::dump::{Dump, Meter};
 use crate::mongo::oplog::{self, ExtendError};
 use crate::mongo::{Deployment, Standing};
-use crate::restic::{Restic, Stored};
+use crate::restic::Restic;
+use crate::settings;
 use crate::setup::Setup;
 use crate::spool::Spool;
 use crate::store;
+use crate::storing::Storing;
 use crate::telling::telling;
 
 /// One backup.
@@ -79,17 +81,31 @@ impl Job<'_> {
         let mut spool = Spool::open(&self.setup.spool()?, "dump")?;
         // What lies there can be added to until it is replaced, whatever happens to this backup.
         spool.keep(true);
-        let base = self.database(&mut spool, summary).await?;
-        summary.versions.mongodb = Some(base.database.server.clone());
-        summary.window = base.database.window();
-        summary.base = Some(base.backup.clone());
-        let mut manifest = Manifest { backup: summary.clone(), database: Some(base.database.clone()) };
+        let asked = self.components();
+        let mut base = None;
+        if asked.contains(&Component::Database) {
+            let made = self.database(&mut spool, summary).await?;
+            summary.versions.mongodb = Some(made.database.server.clone());
+            summary.window = made.database.window();
+            summary.base = Some(made.backup.clone());
+            base = Some(made);
+        } else {
+            summary.kind = BackupKind::Full;
+        }
+        let config = asked.contains(&Component::Config).then(|| self.config(spool.path(), summary));
+        let folders = if asked.contains(&Component::Files) { self.setup.folders()? } else { Vec::new() };
+        let database = base.as_ref().map(|base| base.database.clone());
+        let mut manifest =
+            Manifest { backup: summary.clone(), database, files: None, config: config.transpose()? };
         manifest.backup.state = BackupState::Complete;
         manifest.backup.finished_at = now(self.clock);
-        let stored = self.store(&restic, spool.path(), &manifest).await?;
+        let stored = self.storing(&restic, spool.path(), &folders).run(&mut manifest).await?;
         let snapshot = restic.commit(&stored.snapshot_id, &summary.id).await.context("commit")?;
-        base.write(spool.path())?;
+        if let Some(base) = &base {
+            base.write(spool.path())?;
+        }
         spool.keep(true);
+        summary.components = manifest.backup.components.clone();
         summary.state = BackupState::Complete;
         summary.snapshot = Some(snapshot);
         summary.stored_bytes = stored.data_added;
@@ -100,14 +116,54 @@ impl Job<'_> {
         Ok(())
     }
 
+    fn components(&self) -> Vec<Component> {
+        if self.command.components.is_empty() {
+            self.setup.configured()
+        } else {
+            self.command.components.clone()
+        }
+    }
+
+    /// The configuration in the spool, without its secrets.
+    fn config(&self, root: &Path, summary: &mut BackupSummary) -> anyhow::Result<ConfigManifest> {
+        let began = self.clock.now();
+        let collected = self
+            .setup
+            .settings()
+            .and_then(|(sources, sanitiser)| settings::collect(&sources, &sanitiser, root));
+        let files = collected.as_ref().map(ConfigManifest::files);
+        summary.components.push(report(Component::Config, files, self.since(began)));
+        collected.context("config")
+    }
+
+    fn storing<'a>(
+        &'a self,
+        restic: &'a Restic,
+        root: &'a Path,
+        folders: &'a [(String, PathBuf)],
+    ) -> Storing<'a> {
+        Storing {
+            clock: self.clock,
+            attempt: self.attempt,
+            restic,
+            root,
+            folders,
+            known: root.with_file_name("files.json"),
+        }
+    }
+
+    fn since(&self, began: Instant) -> u64 {
+        u64::try_from((self.clock.now() - began).as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The dump in the spool, as new as the database.
     async fn database(&self, spool: &mut Spool, summary: &mut BackupSummary) -> anyhow::Result<Base> {
         let began = self.clock.now();
         let meter = Meter::default();
         let dumped = self.dumped(spool, summary, &meter);
         let dumped = telling(self.clock, self.attempt, &meter, None, "dump", dumped).await;
-        let duration_ms = u64::try_from((self.clock.now() - began).as_millis()).unwrap_or(u64::MAX);
-        summary.components.push(report(dumped.as_ref().map(|base| &base.database), duration_ms));
+        let files = dumped.as_ref().map(|base| base.database.files());
+        summary.components.push(report(Component::Database, files, self.since(began)));
         dumped.context("database")
     }
 
@@ -155,52 +211,33 @@ impl Job<'_> {
         }
         Ok(base)
     }
-
-    async fn store(&self, restic: &Restic, root: &Path, manifest: &Manifest) -> anyhow::Result<Stored> {
-        let json = serde_json::to_vec_pretty(manifest)?;
-        std::fs::write(root.join(layout::MANIFEST), &json).context("write the manifest")?;
-        let meter = Meter::default();
-        let (seen, mut last) = (meter.clone(), 0);
-        let paths = [layout::DUMP, layout::MANIFEST];
-        let storing = restic.store(root, &paths, &manifest.backup.id, move |status| {
-            seen.add(status.bytes_done.saturating_sub(last));
-            last = last.max(status.bytes_done);
-        });
-        let stored = telling(self.clock, self.attempt, &meter, None, "store", storing).await?;
-        let expected = expected(manifest, json.len() as u64);
-        let found = (stored.total_files_processed, stored.total_bytes_processed);
-        ensure!(
-            found == expected,
-            "{} files with {} bytes were stored, and there are {} with {}",
-            found.0,
-            found.1,
-            expected.0,
-            expected.1
-        );
-        Ok(stored)
-    }
 }
 
-/// How many files a snapshot has to have, and how many bytes.
-fn expected(manifest: &Manifest, json: u64) -> (u64, u64) {
-    let files = manifest.database.iter().flat_map(DatabaseManifest::files);
-    files.fold((1, json), |(files, bytes), file| (files + 1, bytes + file.bytes))
-}
-
-fn report(dumped: Result<&DatabaseManifest, &anyhow::Error>, duration_ms: u64) -> ComponentReport {
-    let (state, error) = match dumped {
-        Ok(_) => (BackupState::Complete, None),
-        Err(error) => (BackupState::Failed, Some(format!("{error:#}"))),
-    };
-    let files = || dumped.iter().flat_map(|database| database.files());
-    ComponentReport {
-        component: Component::Database,
-        state,
-        error,
-        files: files().count() as u64,
-        bytes: files().map(|file| file.bytes).sum(),
+/// How a component fared that consists of these files, or has failed.
+pub fn report<'a>(
+    component: Component,
+    files: Result<impl Iterator<Item = &'a FileEntry>, &anyhow::Error>,
+    duration_ms: u64,
+) -> ComponentReport {
+    let mut report = ComponentReport {
+        component,
+        state: BackupState::Complete,
+        error: None,
+        files: 0,
+        bytes: 0,
         duration_ms,
+    };
+    match files {
+        Ok(files) => files.for_each(|file| {
+            report.files += 1;
+            report.bytes += file.bytes;
+        }),
+        Err(error) => {
+            report.state = BackupState::Failed;
+            report.error = Some(format!("{error:#}"));
+        }
     }
+    report
 }
 
 fn now(clock: &Clock) -> Timestamp {
@@ -214,18 +251,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_manifest_has_to_be_stored_and_the_manifest_itself() {
-        let manifest = Manifest::example();
-        // The oplog, the documents and the metadata of one collection.
-        assert_eq!(expected(&manifest, 100), (4, 4_096 + 640_000 + 512 + 100));
-    }
-
-    #[test]
     fn what_failed_is_reported_as_failed() {
-        let failed = report(Err(&anyhow::anyhow!("the cursor was lost")), 5);
+        let failed = report(
+            Component::Files,
+            Err::<std::slice::Iter<'_, FileEntry>, _>(&anyhow::anyhow!("the cursor was lost")),
+            5,
+        );
         assert_eq!((failed.state, failed.files), (BackupState::Failed, 0));
         assert_eq!(failed.error.as_deref(), Some("the cursor was lost"));
-        let complete = report(Ok(&Manifest::example().database.unwrap()), 5);
+        let database = Manifest::example().database.unwrap();
+        let complete = report(Component::Database, Ok(database.files()), 5);
         assert_eq!((complete.state, complete.files, complete.bytes), (BackupState::Complete, 3, 644_608));
     }
 }

@@ -14,6 +14,12 @@ pub const DUMP: &str = "dump";
 pub const OPLOG: &str = "dump/oplog.bson";
 /// The manifest, beside it.
 pub const MANIFEST: &str = "manifest.json";
+/// The folder of the configuration, beside it.
+pub const CONFIG: &str = "config";
+/// The folder of files that changed while they were backed up, beside it.
+pub const COPIED: &str = "copied";
+/// What a folder of files cannot be below, for it is in a snapshot already.
+pub const TAKEN: [&str; 4] = [DUMP, MANIFEST, CONFIG, COPIED];
 /// A time series is kept in a collection of this name followed by its own.
 pub const BUCKETS: &str = "system.buckets.";
 

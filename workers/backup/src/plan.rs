@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use keelson_schemas::backup::{
-    CollectionEntry, CollectionKind, DatabaseManifest, OpTime, Restore, RestoreWindow,
+    CollectionEntry, CollectionKind, Component, DatabaseManifest, OpTime, Restore, RestoreWindow,
 };
 
 use crate::selection::{Selection, bad_name};
@@ -103,6 +103,23 @@ pub fn check(command: &Restore, backup: &str) -> Result<Selection, Vec<String>> 
         (Ok(selection), None) => Ok(selection),
         (selection, unconfirmed) => Err(selection.err().into_iter().flatten().chain(unconfirmed).collect()),
     }
+}
+
+/// What of a backup is restored; `has_place` says whether there is one for files.
+///
+/// # Errors
+/// When something is asked for that the backup does not have.
+pub fn components(command: &Restore, held: &[Component], has_place: bool) -> Result<Vec<Component>, String> {
+    if let Some(missing) = command.components.iter().find(|component| !held.contains(component)) {
+        return Err(format!("components: the backup has no {}", missing.name()));
+    }
+    if !command.components.is_empty() {
+        return Ok(command.components.clone());
+    }
+    let has_database = held.contains(&Component::Database);
+    let some = !command.namespaces.is_empty() || !command.rename.is_empty();
+    let only_database = has_database && (some || command.point_in_time.is_some() || !has_place);
+    Ok(held.iter().copied().filter(|component| !only_database || *component == Component::Database).collect())
 }
 
 fn is_own(entry: &CollectionEntry) -> bool {
@@ -244,6 +261,27 @@ mod tests {
         }
         assert!(reaches(99).unwrap_err().contains("1970-01-01T00:01:40Z"));
         assert!(until(Timestamp::UNIX_EPOCH, None).is_err());
+    }
+
+    #[test]
+    fn what_is_restored_is_what_there_is_a_place_for() {
+        use Component::{Config, Database, Files};
+        let all = [Database, Files, Config];
+        let restore = Restore::default();
+        let named = Restore { namespaces: vec!["a.*".into()], ..Restore::default() };
+        let past = Restore { point_in_time: Some(Timestamp::UNIX_EPOCH), ..Restore::default() };
+        let asked = Restore { components: vec![Files], ..past.clone() };
+        for (command, held, has_place, expected) in [
+            (&restore, &all[..], true, Ok(all.to_vec())),
+            (&restore, &all[..], false, Ok(vec![Database])),
+            (&restore, &all[1..], false, Ok(vec![Files, Config])),
+            (&named, &all[..], true, Ok(vec![Database])),
+            (&past, &all[..], true, Ok(vec![Database])),
+            (&asked, &all[..], true, Ok(vec![Files])),
+            (&asked, &all[..1], true, Err("components: the backup has no files".to_owned())),
+        ] {
+            assert_eq!(components(command, held, has_place), expected, "{command:?}");
+        }
     }
 
     #[test]

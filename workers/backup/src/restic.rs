@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use keelson_kit::config::Secret;
 use semver::Version;
 
+use output::Node;
 pub use output::{Snapshot, Status, Stored};
+
+use crate::files::Stamp;
 
 /// The oldest one whose output is known.
 const OLDEST: Version = Version::new(0, 14, 0);
@@ -138,6 +141,23 @@ impl Restic {
         self.backup(root, &arguments, seen).await
     }
 
+    /// The files of a snapshot, handed over one by one.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn files(
+        &self,
+        snapshot: &str,
+        mut take: impl FnMut(String, Stamp),
+    ) -> Result<(), ResticError> {
+        let line = |line: &str| {
+            if let Some((path, stamp)) = serde_json::from_str::<Node>(line).ok().and_then(Node::file) {
+                take(path, stamp);
+            }
+        };
+        self.lines(&["ls", "--json", "--", snapshot], line).await
+    }
+
     /// Makes a backup of a snapshot: one step, after which it is one.
     ///
     /// # Errors
@@ -173,7 +193,7 @@ impl Restic {
     /// # Errors
     /// When it cannot be read or written.
     pub async fn restore(&self, snapshot: &str, path: &str, target: &Path) -> Result<(), ResticError> {
-        let (include, target) = (format!("/{path}"), target.to_string_lossy());
+        let (include, target) = (format!("/{}", literally(path)), target.to_string_lossy());
         self.text(&["restore", "--include", &include, "--target", &target, "--", snapshot]).await.map(drop)
     }
 
@@ -240,6 +260,11 @@ impl Restic {
     fn failed(&self, command: &str, said: &str) -> ResticError {
         ResticError::Failed { command: command.to_owned(), said: said.to_owned() }
     }
+}
+
+/// A path as a pattern that fits nothing else.
+fn literally(path: &str) -> String {
+    path.chars().flat_map(|c| if r"*?[\".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
 impl Snapshot {

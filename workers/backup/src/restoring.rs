@@ -1,22 +1,28 @@
 //! A restore, from the repository into a deployment. Everything that can be known before is looked at before anything is changed.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use keelson_kit::clock::Clock;
 use keelson_kit::command::Attempt;
 use keelson_kit::failure::Failure;
-use keelson_schemas::backup::{BackupSummary, DatabaseManifest, Restore, RestoreReport};
+use keelson_schemas::backup::{
+    BackupSummary, Component, ConfigManifest, DatabaseManifest, FilesManifest, Manifest, Restore,
+    RestoreReport,
+};
 use tokio::task::spawn_blocking;
 
 use crate::bson_file::{self, Reader};
+use crate::checks;
+use crate::files::{self, restore::Fetched};
 use crate::layout;
 use crate::mongo::Deployment;
 use crate::mongo::dump::Meter;
 use crate::mongo::oplog;
 use crate::mongo::restore::{self, Restored, Restoring};
 use crate::plan;
+use crate::restic::Restic;
 use crate::selection::Selection;
 use crate::setup::Setup;
 use crate::spool::Spool;
@@ -45,37 +51,131 @@ impl Job<'_> {
     pub async fn run(&self) -> Result<RestoreReport, Failure> {
         let began = self.clock.now();
         let rejected = |error: anyhow::Error| Failure::reject(format!("{error:#}"));
+        let components =
+            checks::components(self.setup, self.command, self.backup).map_err(Failure::reject)?;
+        let restic = self.setup.restic().map_err(rejected)?;
+        let manifest = self.manifest(&restic).await.map_err(rejected)?;
+        let spool = self.setup.spool().and_then(|spool| Spool::empty(&spool, "restore")).map_err(rejected)?;
+        let files = components.contains(&Component::Files).then_some(manifest.files.as_ref()).flatten();
+        let files = self.files(&restic, files).await?;
+        let config = components.contains(&Component::Config).then_some(manifest.config.as_ref()).flatten();
+        let config = self.config(&restic, spool.path(), config).await.map_err(rejected)?;
+        let database = components.contains(&Component::Database).then_some(manifest.database).flatten();
+        let mut report = RestoreReport { backup_id: self.backup.id.clone(), ..RestoreReport::default() };
+        if let Some(database) = &database {
+            self.database(&restic, &spool, database, &mut report).await?;
+        }
+        let put =
+            files.into_iter().try_fold(0, |count, fetched| Ok::<_, anyhow::Error>(count + fetched.put()?));
+        let put = put.and_then(|count| Ok(count + config.map_or(Ok(0), |config| config.put())?));
+        report.files = put
+            .map_err(|error| Failure::give_up(format!("{error:#}; what was restored until then is there")))?;
+        report.target = self.command.target.clone().unwrap_or(report.target);
+        report.duration_ms = u64::try_from((self.clock.now() - began).as_millis()).unwrap_or(u64::MAX);
+        Ok(report)
+    }
+
+    async fn manifest(&self, restic: &Restic) -> anyhow::Result<Manifest> {
+        restic.version().await?;
+        store::manifest(restic, self.backup).await
+    }
+
+    fn snapshot(&self) -> anyhow::Result<&str> {
+        self.backup.snapshot.as_deref().context("the backup is not in the repository")
+    }
+
+    /// The files that are not there as they were, fetched to be put in place.
+    async fn files(
+        &self,
+        restic: &Restic,
+        manifest: Option<&FilesManifest>,
+    ) -> Result<Vec<Fetched>, Failure> {
+        let rejected = |error: anyhow::Error| Failure::reject(format!("{error:#}"));
+        let Some(manifest) = manifest.cloned() else { return Ok(Vec::new()) };
+        let (place, unknown) =
+            (self.setup.place(self.command.target.as_deref()).map_err(rejected)?, Meter::default());
+        let comparing = spawn_blocking(move || files::restore::missing(&manifest, place.as_deref()));
+        let compared = telling(self.clock, self.attempt, &unknown, None, "compare files", comparing).await;
+        let missing = compared.context("it crashed").flatten().map_err(rejected)?;
+        let in_the_way = missing.iter().flat_map(|missing| &missing.in_the_way).count();
+        if let (false, Some(first)) =
+            (self.command.drop, missing.iter().find_map(|missing| missing.in_the_way.first()))
+        {
+            return Err(Failure::reject(format!(
+                "{} is there and is different, and {} more: restore elsewhere, or say \"drop\": true and confirm it",
+                first.display(),
+                in_the_way - 1
+            )));
+        }
+        let mut fetched = Vec::new();
+        for (number, missing) in missing.into_iter().enumerate() {
+            let id = format!("{}-{number}", self.backup.id);
+            let fetching = missing.fetch(restic, self.snapshot().map_err(rejected)?, &id);
+            fetched.push(
+                telling(self.clock, self.attempt, &unknown, None, "fetch files", fetching)
+                    .await
+                    .map_err(rejected)?,
+            );
+        }
+        Ok(fetched)
+    }
+
+    /// The configuration, fetched to be put where it takes no effect.
+    async fn config(
+        &self,
+        restic: &Restic,
+        spool: &Path,
+        manifest: Option<&ConfigManifest>,
+    ) -> anyhow::Result<Option<Settings>> {
+        let Some(manifest) = manifest else { return Ok(None) };
+        restic.restore(self.snapshot()?, layout::CONFIG, spool).await?;
+        manifest.files().try_for_each(|file| bson_file::verify(spool, file))?;
+        let place = self.setup.place(self.command.target.as_deref())?;
+        let folder = place.unwrap_or_else(|| self.setup.restored_settings()).join(&self.backup.id);
+        let files = manifest.files().map(|file| file.path.clone()).collect();
+        Ok(Some(Settings { from: spool.to_owned(), to: folder, files }))
+    }
+
+    async fn database(
+        &self,
+        restic: &Restic,
+        spool: &Spool,
+        database: &DatabaseManifest,
+        report: &mut RestoreReport,
+    ) -> Result<(), Failure> {
+        let rejected = |error: anyhow::Error| Failure::reject(format!("{error:#}"));
         let selection = plan::check(self.command, &self.backup.id)
             .map_err(|errors| Failure::reject(errors.join("; ")))?;
         let target = self.setup.target(self.command.target.as_deref()).await.map_err(rejected)?;
-        let (spool, database) = self.fetch().await.map_err(rejected)?;
+        self.fetch(restic, spool, database).await.map_err(rejected)?;
         let existing = restore::existing(&target).await.map_err(rejected)?;
-        let made = made(spool.path(), &database).map_err(rejected)?;
-        let plan = plan::plan(&database, &selection, self.command.drop, &existing, &made);
+        let made = made(spool.path(), database).map_err(rejected)?;
+        let plan = plan::plan(database, &selection, self.command.drop, &existing, &made);
         let plan = plan.map_err(|errors| Failure::reject(errors.join("; ")))?;
-        let restored = self.apply(&target, &spool, &selection, &plan, &database).await;
+        let restored = self.apply(&target, spool, &selection, &plan, database).await;
         let (restored, bytes) = restored.map_err(|error| {
             Failure::give_up(format!("{error:#}; what was restored until then is in the target"))
         })?;
-        Ok(self.report(&target, restored, bytes, (self.clock.now() - began).as_millis()))
+        report.target = target.name.clone();
+        report.collections = restored.collections;
+        report.documents = restored.documents;
+        report.bytes = bytes;
+        report.indexes = restored.indexes;
+        report.oplog_entries = restored.entries;
+        report.restored_to = restored.to;
+        Ok(())
     }
 
     /// The dump, every file of which is what its manifest says.
-    async fn fetch(&self) -> anyhow::Result<(Spool, DatabaseManifest)> {
-        let restic = self.setup.restic()?;
-        restic.version().await?;
-        let manifest = store::manifest(&restic, self.backup).await?;
-        let database = manifest.database.context("the backup has no database")?;
-        let snapshot = self.backup.snapshot.as_deref().context("the backup is not in the repository")?;
-        let spool = Spool::empty(&self.setup.spool()?, "restore")?;
-        let (fetching, unknown) = (restic.restore(snapshot, layout::DUMP, spool.path()), Meter::default());
+    async fn fetch(&self, restic: &Restic, spool: &Spool, database: &DatabaseManifest) -> anyhow::Result<()> {
+        let (fetching, unknown) =
+            (restic.restore(self.snapshot()?, layout::DUMP, spool.path()), Meter::default());
         telling(self.clock, self.attempt, &unknown, None, "fetch", fetching).await?;
         let (root, expected) = (spool.path().to_owned(), database.clone());
         let verifying =
             spawn_blocking(move || expected.files().try_for_each(|file| bson_file::verify(&root, file)));
         let verified = telling(self.clock, self.attempt, &unknown, None, "verify", verifying).await;
-        verified.context("verify")??;
-        Ok((spool, database))
+        verified.context("verify")?
     }
 
     async fn apply(
@@ -100,25 +200,24 @@ impl Job<'_> {
         let restored = telling(self.clock, self.attempt, &meter, Some(total), "restore", work).await?;
         Ok((restored, meter.bytes()))
     }
+}
 
-    fn report(
-        &self,
-        target: &Deployment,
-        restored: Restored,
-        bytes: u64,
-        duration_ms: u128,
-    ) -> RestoreReport {
-        RestoreReport {
-            backup_id: self.backup.id.clone(),
-            target: self.command.target.clone().unwrap_or_else(|| target.name.clone()),
-            collections: restored.collections,
-            documents: restored.documents,
-            bytes,
-            indexes: restored.indexes,
-            oplog_entries: restored.entries,
-            restored_to: restored.to,
-            duration_ms: u64::try_from(duration_ms).unwrap_or(u64::MAX),
+/// Configuration that was fetched.
+struct Settings {
+    from: PathBuf,
+    to: PathBuf,
+    files: Vec<String>,
+}
+
+impl Settings {
+    fn put(self) -> anyhow::Result<u64> {
+        for path in &self.files {
+            let to = self.to.join(path);
+            let folder = to.parent().context("it has no folder")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+            std::fs::copy(self.from.join(path), &to).with_context(|| format!("make {}", to.display()))?;
         }
+        Ok(self.files.len() as u64)
     }
 }
 

@@ -1,17 +1,22 @@
 //! What the worker works with, made of its configuration: the source, the targets, the repository, the folders.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use keelson_kit::role::Context;
+use keelson_schemas::backup::Component;
 
 use crate::config::BackupConfig;
+use crate::layout;
 use crate::mongo::Deployment;
 use crate::restic::{Password, Restic};
+use crate::sanitise::Sanitiser;
+use crate::settings::Sources;
 
 /// Variables that restic and what it stores with understand. It is told of no others: this process has secrets that are none of its business.
 const PASSED_ON: [&str; 18] = [
@@ -34,6 +39,8 @@ const PASSED_ON: [&str; 18] = [
     "TMPDIR",
     "XDG_CACHE_HOME",
 ];
+/// Folders that are backed up where they are there, unless others are configured.
+const USUAL_FOLDERS: [&str; 3] = ["uploads/video", "uploads/music", "uploads/images"];
 /// What this process tells restic itself.
 const OWN: [&str; 2] = ["RESTIC_PASSWORD", "RESTIC_REPOSITORY"];
 
@@ -44,6 +51,10 @@ pub struct Setup {
     pub config: BackupConfig,
     /// An absolute path: restic runs in other folders.
     data_dir: PathBuf,
+    /// keelson.toml, which need not be there.
+    file: PathBuf,
+    /// What this process was started with.
+    environment: BTreeMap<String, String>,
 }
 
 impl Setup {
@@ -52,7 +63,81 @@ impl Setup {
     /// # Errors
     /// When the data directory cannot be named.
     pub fn new(config: BackupConfig, ctx: &Context) -> anyhow::Result<Self> {
-        Ok(Self { config, data_dir: absolute(&ctx.core.data_dir)? })
+        let environment = ctx.config.environment().clone();
+        Ok(Self { config, data_dir: absolute(&ctx.core.data_dir)?, file: ctx.config.file(), environment })
+    }
+
+    /// What is backed up when nothing else is said.
+    #[must_use]
+    pub fn configured(&self) -> Vec<Component> {
+        let database = self.config.mongodb_uri.is_some().then_some(Component::Database);
+        let files = self.folders().map_or(true, |folders| !folders.is_empty()).then_some(Component::Files);
+        database.into_iter().chain(files).chain([Component::Config]).collect()
+    }
+
+    /// The folders whose files are backed up, by the names that they are configured by.
+    ///
+    /// # Errors
+    /// When one that is configured is not there, or has something of this worker's in it.
+    pub fn folders(&self) -> anyhow::Result<Vec<(String, PathBuf)>> {
+        let usual =
+            || USUAL_FOLDERS.map(PathBuf::from).into_iter().filter(|folder| folder.is_dir()).collect();
+        let configured: Vec<PathBuf> = self.config.files.clone().unwrap_or_else(usual);
+        let own =
+            [&self.data_dir, &self.spool()?].map(|own| own.canonicalize().unwrap_or_else(|_| own.clone()));
+        let mut folders: Vec<(String, PathBuf)> = Vec::new();
+        for folder in configured {
+            let name = folder.display().to_string();
+            let path = folder.canonicalize().with_context(|| format!("backup.files: {name}"))?;
+            ensure!(path.is_dir(), "backup.files: {name} is no folder");
+            let mixed = |other: &Path| path.starts_with(other) || other.starts_with(&path);
+            ensure!(
+                !own.iter().any(|own| mixed(own)),
+                "backup.files: {name} and what Keelson keeps itself are within each other"
+            );
+            ensure!(
+                !folders.iter().any(|(_, other)| mixed(other)),
+                "backup.files: {name} and another one are within each other"
+            );
+            let taken = layout::TAKEN.iter().any(|taken| path.starts_with(Path::new("/").join(taken)));
+            ensure!(!taken, "backup.files: {name} would be mistaken for another part of the backup");
+            folders.push((name, path));
+        }
+        Ok(folders)
+    }
+
+    /// Where configuration is read, and what may be told of it.
+    ///
+    /// # Errors
+    /// When the key of fingerprints cannot be read or made.
+    pub fn settings(&self) -> anyhow::Result<(Sources, Sanitiser)> {
+        let file = self.data_dir.join("backup-fingerprint-key");
+        make_password(&file).with_context(|| format!("make {}", file.display()))?;
+        let key = std::fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+        let sources = Sources {
+            environment: self.environment.clone(),
+            file: self.file.clone(),
+            env_files: self.config.env_files.clone(),
+        };
+        Ok((sources, Sanitiser::new(&self.config.harmless, *blake3::hash(&key).as_bytes())))
+    }
+
+    /// The folder under which files of a restore go; none for where they were.
+    ///
+    /// # Errors
+    /// When there is no such target, or it has no place for files.
+    pub fn place(&self, name: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
+        let Some(name) = name else { return Ok(None) };
+        let found = self.config.targets.iter().find(|target| target.name == name);
+        let place = found.and_then(|target| target.files.as_ref());
+        let place = place.with_context(|| format!("target: {name:?} has no place for files and configuration: set `files` in its [[backup.targets]]"))?;
+        absolute(place).map(Some)
+    }
+
+    /// Where restored configuration goes when no target has a place for it.
+    #[must_use]
+    pub fn restored_settings(&self) -> PathBuf {
+        self.data_dir.join("restored")
     }
 
     /// The database that is backed up.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keelson_schemas::backup::{
-    Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry, Manifest, OpTime, Restore,
-    RestoreReport,
+    Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry, Component, ConfigSource,
+    DatabaseManifest, Folder, Manifest, OpTime, Restore, RestoreReport,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   keelson backups create
   keelson backups create --incremental
+  keelson backups create --component files --component config
   keelson backups list
   keelson backups show latest
   keelson backups delete 5f0c9a3be1d24786
@@ -81,6 +82,9 @@ pub struct Create {
     /// Add the oplog since the last backup instead of reading everything anew.
     #[arg(long)]
     incremental: bool,
+    /// Only this: database, files, config [default: everything that is configured]
+    #[arg(long = "component", value_name = "NAME", value_parser = component)]
+    components: Vec<Component>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -106,10 +110,13 @@ pub struct RestoreArgs {
     /// Under another name: 'click.*=rehearsal.*'.
     #[arg(long, value_name = "FROM=TO", value_parser = renaming)]
     rename: Vec<(String, String)>,
-    /// Drop collections of the target that are in the way.
+    /// Only this: database, files, config [default: everything that there is a place for]
+    #[arg(long = "component", value_name = "NAME", value_parser = component)]
+    components: Vec<Component>,
+    /// Drop collections of the target that are in the way, and replace files that differ.
     #[arg(long, requires = "confirm")]
     drop: bool,
-    /// The backup's id once more, when collections are dropped.
+    /// The backup's id once more, with `--drop`.
     #[arg(long, value_name = "ID")]
     confirm: Option<String>,
     /// Print JSON.
@@ -182,7 +189,7 @@ impl Create {
         let client = Client::new(&self.client, global)?;
         let path = format!("{PATH}/backup");
         let kind = if self.incremental { BackupKind::Incremental } else { BackupKind::Full };
-        let command = Backup { kind, components: Vec::new() };
+        let command = Backup { kind, components: self.components.clone() };
         let made = progress::obeyed(&client, Method::POST, &path, &command).await?;
         let backup: BackupSummary = serde_json::from_value(watch::outcome(made)?)?;
         show(self.json, &backup, |backup| say(&made_words(backup)))
@@ -201,7 +208,7 @@ impl RestoreArgs {
     fn command(&self) -> Restore {
         Restore {
             backup_id: self.id.clone(),
-            components: Vec::new(),
+            components: self.components.clone(),
             point_in_time: self.at,
             target: self.target.clone(),
             namespaces: self.only.clone(),
@@ -210,6 +217,15 @@ impl RestoreArgs {
             confirm: self.confirm.clone(),
         }
     }
+}
+
+fn names() -> Vec<&'static str> {
+    Component::ALL.iter().map(|component| component.name()).collect()
+}
+
+fn component(text: &str) -> Result<Component, String> {
+    let found = Component::ALL.iter().copied().find(|component| component.name() == text);
+    found.ok_or_else(|| format!("one of {}", names().join(", ")))
 }
 
 fn renaming(text: &str) -> Result<(String, String), String> {
@@ -248,13 +264,41 @@ fn tell_manifest(manifest: &Manifest) {
     say(&format!("{} {}", backup.id, format!("{:?}", backup.state).to_lowercase()));
     say(&format!("made {} in {} for {}", backup.started_at, took(backup), backup.requested_by));
     say(&format!("snapshot {}", backup.snapshot.as_deref().unwrap_or("none")));
-    let Some(database) = &manifest.database else { return };
+    if let Some(database) = &manifest.database {
+        tell_database(database);
+    }
+    if let Some(files) = &manifest.files {
+        say("");
+        say_table(["folder", "files", "size", "links", "passed over"], files.folders.iter().map(folder_row));
+    }
+    if let Some(config) = &manifest.config {
+        say("");
+        say_table(["configuration", "kept", "redacted"], config.sources.iter().map(source_row));
+    }
+}
+
+fn tell_database(database: &DatabaseManifest) {
     let oplog = database.oplog.as_ref().map(|oplog| format!(", {} entries of the oplog", oplog.entries));
     let consistency =
         oplog.unwrap_or_else(|| ", no oplog: each collection as it was when it was read".to_owned());
     say(&format!("MongoDB {}, {} collections{consistency}", database.server, database.collections.len()));
     say("");
     say_table(["namespace", "kind", "documents", "size"], database.collections.iter().map(collection_row));
+}
+
+fn folder_row(folder: &Folder) -> [String; 5] {
+    let size = folder.files.iter().map(|stored| stored.file.bytes).sum();
+    [
+        folder.path.clone(),
+        folder.files.len().to_string(),
+        bytes(size),
+        folder.links.len().to_string(),
+        folder.passed_over.to_string(),
+    ]
+}
+
+fn source_row(source: &ConfigSource) -> [String; 3] {
+    [source.source.clone(), source.kept.to_string(), source.redacted.len().to_string()]
 }
 
 fn collection_row(entry: &CollectionEntry) -> [String; 4] {
@@ -281,10 +325,11 @@ fn made_words(backup: &BackupSummary) -> String {
 
 fn restored_words(report: &RestoreReport) -> String {
     let to = report.restored_to.map(|to| format!(", as it was at {}", when(to))).unwrap_or_default();
+    let files = if report.files > 0 { format!(", {} files", report.files) } else { String::new() };
     format!(
-        "backup {} is restored into {}{to}: {} collections, {} documents, {} indexes in {}",
+        "backup {} is restored into {}{to}: {} collections, {} documents, {} indexes{files} in {}",
         report.backup_id,
-        report.target,
+        if report.target.is_empty() { "where it was" } else { &report.target },
         report.collections,
         report.documents,
         report.indexes,
@@ -318,8 +363,14 @@ mod tests {
     #[test]
     fn a_restore_is_told_in_a_line() {
         let words = restored_words(&RestoreReport::example());
-        let expected = "backup 5f0c9a3be1d24786 is restored into rehearsal, as it was at 2025-11-24T16:00:04Z: 12 collections, 1500000 documents, 31 indexes in 18s";
+        let expected = "backup 5f0c9a3be1d24786 is restored into rehearsal, as it was at 2025-11-24T16:00:04Z: 12 collections, 1500000 documents, 31 indexes, 2300 files in 18s";
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_component_is_one_that_there_is() {
+        assert_eq!(component("files"), Ok(Component::Files));
+        assert_eq!(component("file"), Err("one of database, files, config".to_owned()));
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::files::Stamp;
+
 /// Complaints that are kept; more say the same.
 const MAX_COMPLAINTS: usize = 5;
 
@@ -18,6 +20,28 @@ pub struct Snapshot {
     /// Its tags.
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// A file as it is stored: a line of `restic ls --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Node {
+    /// From the root of the snapshot.
+    pub path: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+impl Node {
+    /// Its path and what it was when it was read; none of a folder.
+    #[must_use]
+    pub fn file(self) -> Option<(String, Stamp)> {
+        let stamp = Stamp::stored(self.size, self.mtime, self.ctime);
+        (self.kind == "file").then(|| (self.path.trim_start_matches('/').to_owned(), stamp))
+    }
 }
 
 /// How far a backup is.
@@ -41,6 +65,9 @@ pub struct Stored {
     pub total_bytes_processed: u64,
     /// By how much the repository has grown.
     pub data_added: u64,
+    /// What could not be read, and so is not in it; none when all could.
+    #[serde(skip)]
+    pub incomplete: Option<String>,
 }
 
 /// A line of `restic backup --json`.

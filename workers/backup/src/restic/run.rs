@@ -38,7 +38,26 @@ impl Restic {
         Ok(bytes)
     }
 
-    /// Runs `restic backup`; nothing less than everything is a success.
+    /// Runs a command and hands over its output line by line, however much that is.
+    pub(super) async fn lines(
+        &self,
+        arguments: &[&str],
+        mut take: impl FnMut(&str),
+    ) -> Result<(), ResticError> {
+        let command = arguments.first().copied().unwrap_or_default();
+        let mut child = self.start(Path::new("."), arguments)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let reading = async {
+            let mut lines = Lines::new(out);
+            while let Some(line) = lines.next().await {
+                take(&line);
+            }
+        };
+        let ((), complaints) = tokio::join!(reading, complaints(err));
+        self.ended(command, child.wait().await, &complaints)
+    }
+
+    /// Runs `restic backup`; what it could not read it says.
     pub(super) async fn backup(
         &self,
         root: &Path,
@@ -60,8 +79,12 @@ impl Restic {
             summary
         };
         let (summary, complaints) = tokio::join!(summary, complaints(err));
-        self.ended("backup", child.wait().await, &complaints)?;
-        summary.ok_or_else(|| self.failed("backup", "it did not say what it stored"))
+        let incomplete = match (self.ended("backup", child.wait().await, &complaints), &summary) {
+            (Err(ResticError::Incomplete(said)), Some(_)) => Some(said),
+            (ended, _) => ended.map(|()| None)?,
+        };
+        let summary = summary.ok_or_else(|| self.failed("backup", "it did not say what it stored"))?;
+        Ok(Stored { incomplete, ..summary })
     }
 
     fn start(&self, root: &Path, arguments: &[&str]) -> Result<Child, ResticError> {

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use keelson_backup::Backups;
 use keelson_backup::config::{BackupConfig, Target};
+use keelson_backup::restic::{Password, Restic};
 use keelson_kit::bus::Bus;
-use keelson_kit::config::Secret;
+use keelson_kit::config::{ConfigSource, Secret};
 use keelson_kit::operations::Submission;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::testing::{self, NatsServer};
@@ -39,6 +40,20 @@ impl Worker {
         target: &Mongod,
         change: impl FnOnce(&mut BackupConfig),
     ) -> Self {
+        let (source, target) = (source.uri(), target.uri());
+        Self::sourced(ConfigSource::default(), target, |config| {
+            config.mongodb_uri = Some(source);
+            change(config);
+        })
+        .await
+    }
+
+    /// One that has no database, and was configured by `source`.
+    pub async fn without_database(source: ConfigSource, change: impl FnOnce(&mut BackupConfig)) -> Self {
+        Self::sourced(source, Secret::from("mongodb://127.0.0.1:1".to_owned()), change).await
+    }
+
+    async fn sourced(source: ConfigSource, target: Secret, change: impl FnOnce(&mut BackupConfig)) -> Self {
         let nats = NatsServer::start().await.unwrap();
         let bus = nats.prepared_bus().await.unwrap();
         let data = tempfile::Builder::new().prefix("keelson-backup-").tempdir().unwrap();
@@ -46,15 +61,26 @@ impl Worker {
         let mut core = (*ctx.core).clone();
         core.data_dir = data.path().to_owned();
         ctx.core = core.into();
+        ctx.config = source;
         let mut config = BackupConfig {
-            mongodb_uri: Some(source.uri()),
             password: Some(Secret::from("correct horse".to_owned())),
-            targets: vec![Target { name: "rehearsal".into(), mongodb_uri: target.uri() }],
+            targets: vec![Target { name: "rehearsal".into(), mongodb_uri: target, files: None }],
             ..BackupConfig::default()
         };
         change(&mut config);
         Backups::start(config, ctx.clone()).await.unwrap();
         Self { _nats: nats, bus, ctx, data }
+    }
+
+    /// Its repository.
+    pub fn restic(&self) -> Restic {
+        Restic {
+            program: "restic".into(),
+            repository: self.data.path().join("backups").to_string_lossy().into_owned(),
+            password: Password::Text(Secret::from("correct horse".to_owned())),
+            cache: None,
+            env: std::env::var_os("PATH").map(|path| ("PATH".into(), path)).into_iter().collect(),
+        }
     }
 
     /// What became of a command.

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod files;
 mod fixture;
 mod incremental;
+mod log;
 mod mongod;
 mod roundtrip;
 mod shapes;

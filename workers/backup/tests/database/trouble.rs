@@ -34,7 +34,7 @@ async fn put(mongod: &Mongod, from: i32, to: i32) {
 }
 
 /// A program that runs `script` in the place of restic; `"$restic"` is restic itself.
-fn in_place_of_restic(folder: &Path, script: &str) -> PathBuf {
+pub fn in_place_of_restic(folder: &Path, script: &str) -> PathBuf {
     let program = folder.join("restic");
     let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .map(|dir| dir.join("restic"))
@@ -183,9 +183,9 @@ exec "$restic" "$@""#,
     );
     let program = in_place_of_restic(place.path(), &script);
     let worker = Worker::configured(&source, &source, |config| config.restic = program).await;
-    for says in ["killed", "were stored", "not everything"] {
+    for says in ["killed", "was not stored", "not everything"] {
         // The second one finds a file less than there is, and the third one is told that something could not be read.
-        if says == "were stored" {
+        if says == "was not stored" {
             fs::write(marker.path().join("3"), "").unwrap();
         }
         if says == "not everything" {

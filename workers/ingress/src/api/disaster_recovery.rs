@@ -98,7 +98,7 @@ async fn delete_backup(
     command::ask(&app, &asked, &delete).await
 }
 
-/// Restores a backup, or some namespaces of it, under other names if they are wanted; never over a collection that is there without `drop` and `confirm`.
+/// Restores a backup, or some of it, under other names if they are wanted; never over a collection or a file that is there without `drop` and `confirm`.
 ///
 /// The operation's result is a RestoreReport. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
 #[utoipa::path(post, path = "/api/disaster-recovery/restore", tag = "disaster recovery", params(CommandHeaders),

@@ -1,5 +1,6 @@
 //! Where the configuration was read, so that a role can read its section again while it runs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,16 @@ impl ConfigSource {
     pub fn dir(&self) -> PathBuf {
         let (file, _) = self.inputs.file();
         file.parent().map_or_else(PathBuf::new, PathBuf::from)
+    }
+
+    /// The configuration file, whether it is there or not.
+    pub fn file(&self) -> PathBuf {
+        self.inputs.file().0
+    }
+
+    /// The environment that this process was started with.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.inputs.env
     }
 
     /// Changes with every SIGHUP.
