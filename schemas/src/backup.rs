@@ -1,12 +1,14 @@
 //! What the backup worker is told and says: backups, their manifests, restores.
 
 mod answers;
+mod automation;
 mod commands;
 mod files;
 mod manifest;
 mod summary;
 
 pub use answers::{Backups, FindBackup, RestoreReport};
+pub use automation::{Automate, AutomationReport, HoldBackup, Retained, Retention};
 pub use commands::{Backup, DeleteBackup, Restore};
 pub use files::{ConfigManifest, ConfigSource, FilesManifest, Folder, Link, Redacted, StoredFile};
 pub use manifest::{

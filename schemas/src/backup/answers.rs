@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{BackupSummary, OpTime};
+use super::{AutomationReport, BackupSummary, OpTime};
 use crate::message::Message;
 
 /// The answer to `keelson.qry.backup.backups`.
@@ -14,6 +14,9 @@ pub struct Backups {
     /// Why no backup can be made now; none when one can.
     #[serde(default)]
     pub note: Option<String>,
+    /// When backups are made by themselves, and which are kept.
+    #[serde(default)]
+    pub automation: Option<AutomationReport>,
 }
 
 /// The question `keelson.qry.backup.manifest`, answered with the backup's manifest.
@@ -57,7 +60,11 @@ impl Message for Backups {
 
     fn example() -> Self {
         let note = "not configured: set MONGODB_URI".to_owned();
-        Self { backups: vec![BackupSummary::example()], note: Some(note) }
+        Self {
+            backups: vec![BackupSummary::example()],
+            note: Some(note),
+            automation: Some(AutomationReport::example()),
+        }
     }
 }
 

@@ -99,6 +99,9 @@ pub struct BackupSummary {
     /// By how many bytes the repository has grown.
     #[serde(default)]
     pub stored_bytes: u64,
+    /// Whether it is kept until it is said otherwise.
+    #[serde(default)]
+    pub held: bool,
 }
 
 /// How a component fared.
@@ -184,6 +187,7 @@ impl Message for BackupSummary {
             note: Some("the oplog does not reach back to the last backup".into()),
             snapshot: Some("c204d44fe33e3b87b58d13406b075e3a43826e496f323ff24a3debbaf65016c6".into()),
             stored_bytes: 120_000_000,
+            held: true,
         }
     }
 }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keelson_kit::bus::Bus;
 use keelson_kit::failure::Failure;
+use keelson_kit::kv::KvError;
 use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::Context;
 use keelson_schemas::backup::{
-    Backup, BackupState, BackupSummary, Backups, Component, DeleteBackup, FindBackup, Restore,
+    Automate, Backup, BackupState, BackupSummary, Backups, Component, DeleteBackup, FindBackup, HoldBackup,
+    Restore,
 };
 
+use crate::job::now;
 use crate::setup::Setup;
-use crate::{deleting, plan, store};
+use crate::{automate, deleting, plan, store};
 
 /// Answers what any replica knows.
 #[must_use]
@@ -21,6 +24,7 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
         (Arc::clone(setup), Arc::clone(setup), Arc::clone(setup), Arc::clone(setup));
     let (restoring, deleting, listing, showing) =
         (ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone());
+    let (holding, for_automate, clock) = (ctx.bus.clone(), Arc::clone(setup), ctx.clock.clone());
     queries
         .with("check.backup", move |command: Backup| {
             let checked = backup(&for_backup, &command).map_err(|reason| Refusal::new(400, reason));
@@ -34,12 +38,27 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
             let bus = deleting.clone();
             async move { delete(&bus, &command).await.map(drop).map_err(refusal) }
         })
+        .with("check.automate", move |command: Automate| {
+            let checked = automate::check(&for_automate, &command).map(drop);
+            std::future::ready(checked.map_err(|reason| Refusal::new(400, reason)))
+        })
+        .with("check.hold", move |command: HoldBackup| {
+            let bus = holding.clone();
+            async move { find(&bus, &command.backup_id).await.map(drop).map_err(refusal) }
+        })
         .with("backups", move |()| {
-            let (bus, setup) = (listing.clone(), Arc::clone(&for_list));
+            let (bus, setup, clock) = (listing.clone(), Arc::clone(&for_list), clock.clone());
             async move {
-                let backups =
-                    store::list(&bus).await.map_err(|error| Refusal::new(503, error.to_string()))?;
-                Ok(Backups { backups, note: backup(&setup, &Backup::default()).err() })
+                let gone = |error: KvError| Refusal::new(503, error.to_string());
+                let backups = store::list(&bus).await.map_err(gone)?;
+                let plan = automate::plan(&bus).await.map_err(gone)?;
+                let automation = match automate::check(&setup, &plan) {
+                    Ok(schedule) => {
+                        Some(automate::report(&bus, now(&clock), plan, &schedule).await.map_err(gone)?)
+                    }
+                    Err(_) => None,
+                };
+                Ok(Backups { backups, note: backup(&setup, &Backup::default()).err(), automation })
             }
         })
         .with("manifest", move |question: FindBackup| {
@@ -124,7 +143,7 @@ pub async fn delete(bus: &Bus, command: &DeleteBackup) -> Result<BackupSummary, 
         return Err(Failure::reject("say which backup by its id: the latest one is not deleted"));
     }
     let backup = find(bus, &command.backup_id).await?;
-    deleting::check(&store::list(bus).await?, &backup.id).map_err(Failure::reject)?;
+    deleting::check(&store::list(bus).await?, &backup).map_err(Failure::reject)?;
     Ok(backup)
 }
 
@@ -142,7 +161,11 @@ async fn reaching(bus: &Bus, point: Timestamp) -> Result<BackupSummary, Failure>
     all.into_iter().find(reaches).ok_or_else(none)
 }
 
-async fn find(bus: &Bus, id: &str) -> Result<BackupSummary, Failure> {
+/// A backup by its id, or `latest`.
+///
+/// # Errors
+/// When there is none.
+pub async fn find(bus: &Bus, id: &str) -> Result<BackupSummary, Failure> {
     let found = store::find(bus, id).await?;
     found.ok_or_else(|| {
         Failure::reject(format!("there is no backup {id:?}; `keelson backups list` names all there are"))

@@ -1,4 +1,4 @@
-//! What the worker can be told to do: to back up, to restore, to delete. One thing at a time.
+//! What the worker can be told to do: to back up, to restore, to delete, one thing at a time; to hold a backup, and to make them by itself.
 
 use std::sync::Arc;
 
@@ -6,14 +6,17 @@ use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
 use keelson_kit::publish::Outgoing;
 use keelson_kit::role::Context;
-use keelson_schemas::backup::{Backup, BackupState, BackupSummary, DeleteBackup, Restore, RestoreReport};
+use keelson_schemas::backup::{
+    Automate, AutomationReport, Backup, BackupState, BackupSummary, DeleteBackup, HoldBackup, Restore,
+    RestoreReport,
+};
 use keelson_schemas::message::Message;
 use keelson_schemas::subject;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::info;
 
 use crate::setup::Setup;
-use crate::{checks, deleting, job, restoring, store};
+use crate::{automate, checks, deleting, job, restoring, store};
 
 /// How long an event is tried to be published. What it tells of is kept before.
 const PUBLISHED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -30,6 +33,14 @@ pub struct RestoreHandler(pub Desk);
 #[derive(Clone)]
 pub struct DeleteHandler(pub Desk);
 
+/// Obeys `keelson.cmd.backup.hold`. The operation's result is the [`BackupSummary`].
+#[derive(Clone)]
+pub struct HoldHandler(pub Desk);
+
+/// Obeys `keelson.cmd.backup.automate`. The operation's result is an [`AutomationReport`].
+#[derive(Clone)]
+pub struct AutomateHandler(pub Desk);
+
 /// What all need.
 #[derive(Clone)]
 pub struct Desk {
@@ -39,6 +50,8 @@ pub struct Desk {
     pub setup: Arc<Setup>,
     /// Held by what is being done.
     pub turn: Arc<Mutex<()>>,
+    /// Told when another schedule is set.
+    pub planned: Arc<Notify>,
 }
 
 impl CommandHandler for BackupHandler {
@@ -62,6 +75,7 @@ impl CommandHandler for BackupHandler {
             Some(error) => Err(Failure::give_up(error)),
             None => {
                 info!(backup.id = %backup.id, backup.stored_bytes = backup.stored_bytes, "a backup is complete");
+                desk.retain(attempt).await;
                 Ok(backup)
             }
         }
@@ -112,7 +126,56 @@ impl CommandHandler for DeleteHandler {
     }
 }
 
+impl CommandHandler for HoldHandler {
+    type Command = HoldBackup;
+    type Outcome = BackupSummary;
+
+    async fn run(&self, command: HoldBackup, _: &Attempt) -> Result<BackupSummary, Failure> {
+        let bus = &self.0.ctx.bus;
+        let backup = checks::find(bus, &command.backup_id).await?;
+        // What deletes has the turn: it deletes nothing between being asked and being held.
+        let _turn = self.0.turn.lock().await;
+        let Some(backup) = store::find(bus, &backup.id).await? else {
+            return Err(Failure::decline(format!("backup {} was deleted meanwhile", backup.id)));
+        };
+        let backup = BackupSummary { held: command.held, ..backup };
+        store::keep(bus, &backup).await?;
+        Ok(backup)
+    }
+}
+
+impl CommandHandler for AutomateHandler {
+    type Command = Automate;
+    type Outcome = AutomationReport;
+
+    async fn run(&self, command: Automate, _: &Attempt) -> Result<AutomationReport, Failure> {
+        let desk = &self.0;
+        let schedule = automate::check(&desk.setup, &command).map_err(Failure::decline)?;
+        let report = automate::set(&desk.ctx.bus, job::now(&desk.ctx.clock), &command, &schedule).await?;
+        desk.planned.notify_one();
+        Ok(report)
+    }
+}
+
 impl Desk {
+    /// Deletes what is no longer kept. Whoever does has the turn.
+    async fn retain(&self, attempt: &Attempt) {
+        match automate::retain(self).await {
+            Ok(gone) => {
+                for backup in gone {
+                    let id = attempt.consequence(&format!("deleted {}", backup.id));
+                    self.publish_as("deleted", id, attempt, &backup).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "backups that nothing keeps could not be deleted"
+                );
+            }
+        }
+    }
+
     fn turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
         let taken = "a backup or a restore is under way: wait until it has ended (`keelson operations list`)";
         self.turn.try_lock().map_err(|_| Failure::reject(taken))
@@ -120,7 +183,11 @@ impl Desk {
 
     /// Says what happened. What is kept in the bucket stands without it.
     async fn publish<M: Message>(&self, fact: &str, attempt: &Attempt, message: &M) {
-        let outgoing = Outgoing::of(subject::evt("backup", fact), attempt.consequence(fact), message);
+        self.publish_as(fact, attempt.consequence(fact), attempt, message).await;
+    }
+
+    async fn publish_as<M: Message>(&self, fact: &str, id: String, attempt: &Attempt, message: &M) {
+        let outgoing = Outgoing::of(subject::evt("backup", fact), id, message);
         let published = match outgoing {
             Ok(outgoing) => self
                 .ctx

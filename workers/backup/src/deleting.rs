@@ -2,8 +2,9 @@
 
 use keelson_kit::failure::Failure;
 use keelson_kit::role::Context;
-use keelson_schemas::backup::{BackupState, BackupSummary};
+use keelson_schemas::backup::BackupSummary;
 
+use crate::retention;
 use crate::setup::Setup;
 use crate::store;
 
@@ -11,13 +12,10 @@ use crate::store;
 ///
 /// # Errors
 /// Why not.
-pub fn check(all: &[BackupSummary], id: &str) -> Result<(), String> {
-    let newest = all.iter().find(|backup| backup.state == BackupState::Complete);
-    match newest {
-        Some(newest) if newest.id == id => {
-            Err(format!("backup {id} is the newest one that is complete: make another one first"))
-        }
-        _ => Ok(()),
+pub fn check(all: &[BackupSummary], backup: &BackupSummary) -> Result<(), String> {
+    match retention::never_deleted(all, backup).first() {
+        Some(reason) => Err(format!("backup {} is not deleted: {reason}", backup.id)),
+        None => Ok(()),
     }
 }
 
@@ -26,39 +24,59 @@ pub fn check(all: &[BackupSummary], id: &str) -> Result<(), String> {
 /// # Errors
 /// When it may not be deleted, or could not be.
 pub async fn run(ctx: &Context, setup: &Setup, backup: &BackupSummary) -> Result<(), Failure> {
-    check(&store::list(&ctx.bus).await?, &backup.id).map_err(Failure::reject)?;
-    remove(ctx, setup, backup).await.map_err(|error| Failure::give_up(format!("{error:#}")))
+    check(&store::list(&ctx.bus).await?, backup).map_err(Failure::reject)?;
+    let removed = remove(ctx, setup, std::slice::from_ref(backup), true).await;
+    removed.map_err(|error| Failure::give_up(format!("{error:#}")))
 }
 
-async fn remove(ctx: &Context, setup: &Setup, backup: &BackupSummary) -> anyhow::Result<()> {
+/// Removes backups, and at once what only they refer to if the repository is to be pruned.
+///
+/// # Errors
+/// When the repository or the bus cannot be changed.
+pub async fn remove(
+    ctx: &Context,
+    setup: &Setup,
+    backups: &[BackupSummary],
+    prune: bool,
+) -> anyhow::Result<()> {
     let restic = setup.restic()?;
     if !restic.is_new() {
         restic.version().await?;
         restic.tidy().await?;
         let all = restic.snapshots().await?;
-        let of_this = all.iter().filter(|snapshot| snapshot.backup() == Some(&backup.id));
-        restic.forget(of_this.map(|snapshot| snapshot.id.as_str())).await?;
-        restic.prune().await?;
+        let is_one = |id: Option<&str>| backups.iter().any(|backup| Some(backup.id.as_str()) == id);
+        let of_these = all.iter().filter(|snapshot| is_one(snapshot.backup()));
+        restic.forget(of_these.map(|snapshot| snapshot.id.as_str())).await?;
+        if prune {
+            restic.prune().await?;
+        }
     }
-    store::forget(&ctx.bus, restic.folder(), backup).await
+    for backup in backups {
+        store::forget(&ctx.bus, restic.folder(), backup).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use keelson_schemas::backup::BackupState;
     use keelson_schemas::message::Message;
 
     use super::*;
 
     #[test]
-    fn the_newest_complete_backup_stays() {
-        let backup = |id: &str, state| BackupSummary { id: id.into(), state, ..BackupSummary::example() };
+    fn the_newest_complete_backup_and_what_is_held_stay() {
+        let backup = |id: &str, state| {
+            let held = id == "held";
+            BackupSummary { id: id.into(), state, held, ..BackupSummary::example() }
+        };
         let all = [
             backup("failed", BackupState::Failed),
             backup("newest", BackupState::Complete),
             backup("older", BackupState::Complete),
+            backup("held", BackupState::Complete),
         ];
-        for (id, fine) in [("failed", true), ("newest", false), ("older", true)] {
-            assert_eq!(check(&all, id).is_ok(), fine, "{id}");
-        }
+        let fine = all.iter().map(|backup| check(&all, backup).is_ok());
+        assert_eq!(fine.collect::<Vec<_>>(), [true, false, true, false]);
     }
 }

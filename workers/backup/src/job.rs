@@ -63,6 +63,7 @@ impl Job<'_> {
             versions: Versions { keelson: env!("CARGO_PKG_VERSION").to_owned(), ..Versions::default() },
             snapshot: None,
             stored_bytes: 0,
+            held: false,
         };
         if let Err(error) = self.make(&mut summary).await {
             summary.state = BackupState::Failed;
@@ -240,7 +241,8 @@ pub fn report<'a>(
     report
 }
 
-fn now(clock: &Clock) -> Timestamp {
+/// The time, as messages have it.
+pub fn now(clock: &Clock) -> Timestamp {
     i64::try_from(clock.now_ms()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
 }
 

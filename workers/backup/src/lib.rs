@@ -1,8 +1,9 @@
-//! Consumes: commands to back up, to restore, to delete.
+//! Consumes: commands to back up, to restore, to delete, to hold, and to do that by itself.
 //! Publishes: `keelson.evt.backup.<completed|failed|restored|deleted>`; answers `keelson.qry.backup.*`.
 //! Keeps: backups in a restic repository, and what each one is in the bucket `backups`.
 //! On failure: a backup in which anything failed is none; a killed one leaves nothing that says complete, and is made anew.
 
+pub mod automate;
 pub mod base;
 pub mod bson_file;
 pub mod checks;
@@ -17,7 +18,9 @@ pub mod mongo;
 pub mod plan;
 pub mod restic;
 pub mod restoring;
+pub mod retention;
 pub mod sanitise;
+pub mod schedule;
 pub mod selection;
 pub mod settings;
 pub mod setup;

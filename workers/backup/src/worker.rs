@@ -11,13 +11,13 @@ use keelson_kit::consume::ConsumeOptions;
 use keelson_kit::lease::{GroupSpec, Lease, Timing};
 use keelson_kit::query::Queries;
 use keelson_kit::role::{Context, Role};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tracing::warn;
 
-use crate::commands::{BackupHandler, DeleteHandler, Desk, RestoreHandler};
+use crate::commands::{AutomateHandler, BackupHandler, DeleteHandler, Desk, HoldHandler, RestoreHandler};
 use crate::config::BackupConfig;
 use crate::setup::Setup;
-use crate::{checks, store};
+use crate::{automate, checks, store};
 
 /// How long a backup or a restore may take.
 const TIME_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -61,16 +61,19 @@ async fn hold(ctx: Context, setup: Arc<Setup>, lease: Lease) -> anyhow::Result<(
         ctx: Context { tasks: tasks.clone(), ..ctx.clone() },
         setup: Arc::clone(&setup),
         turn: Arc::new(Mutex::new(())),
+        planned: Arc::new(Notify::new()),
     };
     let options =
         ConsumeOptions { concurrency: AT_ONCE, time_limit: TIME_LIMIT, ..ConsumeOptions::default() };
     let commands = Commands::of(Backups::NAME).options(options);
     let commands = commands.with(BackupHandler(desk.clone())).with(RestoreHandler(desk.clone()));
-    desk.ctx.obey(commands.with(DeleteHandler(desk.clone())))?;
+    let commands = commands.with(DeleteHandler(desk.clone())).with(HoldHandler(desk.clone()));
+    desk.ctx.obey(commands.with(AutomateHandler(desk.clone())))?;
     tokio::select! {
         () = lease.over(&ctx.tasks) => {}
         // A repository that does not answer must not keep the lease.
         () = import(&ctx, &setup).then(|()| pending()) => {}
+        () = automate::run(desk) => {}
     }
     tasks.cancel();
     Ok(())

@@ -1,12 +1,13 @@
-//! `keelson backups`: made, listed, shown, restored, deleted.
+//! `keelson backups`: made, listed, shown, restored, deleted, held, and made by themselves.
 
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keelson_schemas::backup::{
-    Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry, Component, ConfigSource,
-    DatabaseManifest, Folder, Manifest, OpTime, Restore, RestoreReport,
+    Automate, AutomationReport, Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry,
+    Component, ConfigSource, DatabaseManifest, Folder, Manifest, OpTime, Restore, RestoreReport, Retained,
+    Retention,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -28,6 +29,9 @@ Examples:
   keelson backups list
   keelson backups show latest
   keelson backups delete 5f0c9a3be1d24786
+  keelson backups hold 5f0c9a3be1d24786
+  keelson backups automate --schedule '*/15 * * * *' --timezone Europe/Berlin --keep-daily 30
+  keelson backups automate --keep-last 3 --dry-run
   keelson backups restore latest --target rehearsal
   keelson backups restore latest --at 2026-01-31T12:00:00Z --target rehearsal
   keelson backups restore 5f0c9a3be1d24786 --only 'click.*' --rename 'click.*=rehearsal.*'
@@ -51,6 +55,10 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Delete backups, and what only they have in the repository
     Delete(Delete),
+    /// Keep a backup until it is released, whatever retention says
+    Hold(Hold),
+    /// Say when backups are made by themselves, and which are kept
+    Automate(AutomateArgs),
 }
 
 /// `keelson backups list`
@@ -136,6 +144,68 @@ pub struct Delete {
     client: ClientArgs,
 }
 
+/// `keelson backups hold`
+#[derive(Debug, Args)]
+pub struct Hold {
+    /// Which, as `keelson backups list` names them, or `latest`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Hold it no longer.
+    #[arg(long)]
+    release: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// `keelson backups automate`. What is not given stays as it is.
+#[derive(Debug, Args)]
+pub struct AutomateArgs {
+    /// When, as cron writes it: '0 2 * * *', '* * * * *'.
+    #[arg(long, value_name = "CRON")]
+    schedule: Option<String>,
+    /// The time zone of the schedule: UTC, Europe/Berlin.
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// What each one starts from: full, incremental.
+    #[arg(long = "type", value_name = "TYPE", value_parser = kind)]
+    kind: Option<BackupKind>,
+    /// Keep the newest so many.
+    #[arg(long, value_name = "N")]
+    keep_last: Option<u32>,
+    /// Keep the newest of each of so many hours.
+    #[arg(long, value_name = "N")]
+    keep_hourly: Option<u32>,
+    /// Keep the newest of each of so many days.
+    #[arg(long, value_name = "N")]
+    keep_daily: Option<u32>,
+    /// Keep the newest of each of so many weeks.
+    #[arg(long, value_name = "N")]
+    keep_weekly: Option<u32>,
+    /// Keep the newest of each of so many months.
+    #[arg(long, value_name = "N")]
+    keep_monthly: Option<u32>,
+    /// Delete those that somebody asked for, too, where nothing keeps them.
+    #[arg(long, conflicts_with = "keep_all")]
+    manual: bool,
+    /// Delete none, which is how it is until something else is said.
+    #[arg(long, conflicts_with_all = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly"])]
+    keep_all: bool,
+    /// Make backups by themselves.
+    #[arg(long, conflicts_with = "disable")]
+    enable: bool,
+    /// Make none by themselves, and delete none.
+    #[arg(long)]
+    disable: bool,
+    /// Only say which backups would be deleted now.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 impl Command {
     /// Runs the command.
     ///
@@ -148,6 +218,8 @@ impl Command {
             Self::Create(create) => create.run(global).await,
             Self::Restore(restore) => restore.run(global).await,
             Self::Delete(delete) => delete.run(global).await,
+            Self::Hold(hold) => hold.run(global).await,
+            Self::Automate(automate) => automate.run(global).await,
         }
     }
 }
@@ -175,6 +247,65 @@ impl Delete {
             say(&format!("backup {id} is deleted"));
         }
         Ok(Exit::Done)
+    }
+}
+
+impl Hold {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        let path = format!("{}/hold", path_of(&self.id));
+        let held = json!({ "held": !self.release });
+        let ended = progress::obeyed(&client, Method::POST, &path, &held).await?;
+        let backup: BackupSummary = serde_json::from_value(watch::outcome(ended)?)?;
+        let held = if backup.held { "held" } else { "no longer held" };
+        say(&format!("backup {} is {held}", backup.id));
+        Ok(Exit::Done)
+    }
+}
+
+impl AutomateArgs {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        let page: Backups = client.get(&format!("{PATH}/backups"), &[]).await?;
+        let automate = self.over(page.automation.map(|report| report.automation).unwrap_or_default());
+        let set = progress::obeyed(&client, Method::POST, &format!("{PATH}/automate"), &automate).await?;
+        let report: AutomationReport = serde_json::from_value(watch::outcome(set)?)?;
+        show(self.json, &report, |report| {
+            say(&automation_words(report));
+            say_table(["id", "", "because"], report.retained.iter().map(retained_row));
+        })
+    }
+
+    /// What was given, over what is set.
+    fn over(&self, set: Automate) -> Automate {
+        Automate {
+            schedule: self.schedule.clone().unwrap_or(set.schedule),
+            timezone: self.timezone.clone().unwrap_or(set.timezone),
+            kind: self.kind.unwrap_or(set.kind),
+            components: set.components,
+            retention: self.retention(set.retention),
+            enabled: (set.enabled || self.enable) && !self.disable,
+            dry_run: self.dry_run,
+        }
+    }
+
+    /// None until something is said of it.
+    fn retention(&self, set: Option<Retention>) -> Option<Retention> {
+        let keeps = [self.keep_last, self.keep_hourly, self.keep_daily, self.keep_weekly, self.keep_monthly];
+        let said = self.manual || keeps.iter().any(Option::is_some);
+        if self.keep_all || (set.is_none() && !said) {
+            return None;
+        }
+        let Retention { keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, manual } =
+            set.unwrap_or_default();
+        Some(Retention {
+            keep_last: self.keep_last.unwrap_or(keep_last),
+            keep_hourly: self.keep_hourly.unwrap_or(keep_hourly),
+            keep_daily: self.keep_daily.unwrap_or(keep_daily),
+            keep_weekly: self.keep_weekly.unwrap_or(keep_weekly),
+            keep_monthly: self.keep_monthly.unwrap_or(keep_monthly),
+            manual: manual || self.manual,
+        })
     }
 }
 
@@ -219,6 +350,14 @@ impl RestoreArgs {
     }
 }
 
+fn kind(text: &str) -> Result<BackupKind, String> {
+    match text {
+        "full" => Ok(BackupKind::Full),
+        "incremental" => Ok(BackupKind::Incremental),
+        _ => Err("one of full, incremental".to_owned()),
+    }
+}
+
 fn names() -> Vec<&'static str> {
     Component::ALL.iter().map(|component| component.name()).collect()
 }
@@ -237,6 +376,9 @@ fn tell_all(page: &Backups) {
     if let Some(note) = &page.note {
         complain(note);
     }
+    if let Some(automation) = &page.automation {
+        say(&automation_words(automation));
+    }
     if page.backups.is_empty() {
         return say("there are no backups");
     }
@@ -244,10 +386,31 @@ fn tell_all(page: &Backups) {
     say_table(columns, page.backups.iter().map(row));
 }
 
+fn automation_words(report: &AutomationReport) -> String {
+    let Automate { schedule, timezone, kind, enabled, dry_run, .. } = &report.automation;
+    let kind = format!("{kind:?}").to_lowercase();
+    let tried = if *dry_run { " (nothing is set)" } else { "" };
+    match (enabled, report.next) {
+        (true, Some(next)) => {
+            format!("{kind} backups are made by themselves at {schedule:?} {timezone}, next at {next}{tried}")
+        }
+        _ => format!("no backups are made by themselves{tried}"),
+    }
+}
+
+fn retained_row(retained: &Retained) -> [String; 3] {
+    let what = if retained.kept { "kept" } else { "deleted after the next backup" };
+    [retained.backup_id.clone(), what.to_owned(), retained.reasons.join("; ")]
+}
+
 fn row(backup: &BackupSummary) -> [String; 10] {
     [
         backup.id.clone(),
-        format!("{:?}", backup.state).to_lowercase(),
+        format!(
+            "{}{}",
+            format!("{:?}", backup.state).to_lowercase(),
+            if backup.held { ", held" } else { "" }
+        ),
         format!("{:?}", backup.kind).to_lowercase(),
         backup.started_at.to_string(),
         took(backup),

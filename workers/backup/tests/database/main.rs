@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod automation;
 mod files;
 mod fixture;
 mod incremental;

@@ -1,10 +1,13 @@
-//! `/api/disaster-recovery`: backups made, listed, shown, restored, deleted.
+//! `/api/disaster-recovery`: backups made, listed, shown, restored, deleted, held, and made by themselves.
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{Json, Response};
-use keelson_schemas::backup::{Backup, Backups, DeleteBackup, FindBackup, Manifest, Restore};
-use schemars::SchemaGenerator;
+use keelson_schemas::backup::{
+    Automate, AutomationReport, Backup, Backups, DeleteBackup, FindBackup, HoldBackup, Manifest, Restore,
+};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,12 +26,14 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(access::admin(routes!(list_backups)))
         .routes(access::admin(routes!(get_backup)))
         .routes(access::admin(routes!(delete_backup)))
+        .routes(access::admin(routes!(hold_backup)))
+        .routes(access::admin(routes!(automate)))
         .routes(access::admin(routes!(restore)))
 }
 
 /// Adds the types of these routes to the description.
 pub(super) fn describe(generator: &mut SchemaGenerator) {
-    generator.subschema_for::<(Backup, Backups, Manifest, Restore)>();
+    generator.subschema_for::<(Automate, AutomationReport, Backup, Backups, Hold, Manifest, Restore)>();
 }
 
 /// Makes a backup.
@@ -96,6 +101,59 @@ async fn delete_backup(
     let delete = DeleteBackup { backup_id };
     ask::check(&app.bus, &delete).await?;
     command::ask(&app, &asked, &delete).await
+}
+
+/// Whether a backup is held.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Hold {
+    /// From now on.
+    held: bool,
+}
+
+/// Holds a backup, so that neither retention nor anybody deletes it, or no longer.
+///
+/// The operation's result is the BackupSummary. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(post, path = "/api/disaster-recovery/backup/{backupId}/hold", tag = "disaster recovery",
+    params(("backupId" = String, Path, description = "As the list names it, or `latest`"), CommandHeaders),
+    request_body = ref("#/components/schemas/Hold"),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn hold_backup(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+    asked: Asked,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(backup_id) = id?;
+    let Hold { held } = command::body(&app, request).await?;
+    let hold = HoldBackup { backup_id, held };
+    ask::check(&app.bus, &hold).await?;
+    command::ask(&app, &asked, &hold).await
+}
+
+/// Says when backups are made by themselves, and which are kept; with `dryRun`, only what would be deleted now.
+///
+/// What is left out is as by default, not as it was. The operation's result is an AutomationReport, which the list of backups has, too. Answers 202 with the
+/// operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+#[utoipa::path(post, path = "/api/disaster-recovery/automate", tag = "disaster recovery", params(CommandHeaders),
+    request_body = ref("#/components/schemas/Automate"),
+    responses(
+        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
+        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "What speaks against it"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+        (status = 503, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn automate(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
+    let automate: Automate = command::body(&app, request).await?;
+    ask::check(&app.bus, &automate).await?;
+    command::ask(&app, &asked, &automate).await
 }
 
 /// Restores a backup, or some of it, under other names if they are wanted; never over a collection or a file that is there without `drop` and `confirm`.

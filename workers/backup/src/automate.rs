@@ -1,0 +1,189 @@
+//! Backups that make themselves: one replica looks when one is due and asks for it, as anybody could; what is no longer kept is deleted after each.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use keelson_kit::bus::Bus;
+use keelson_kit::kv::KvError;
+use keelson_kit::operations::Submission;
+use keelson_schemas::backup::{Automate, AutomationReport, Backup, BackupSummary};
+use keelson_schemas::id;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use crate::checks;
+use crate::commands::Desk;
+use crate::deleting;
+use crate::retention;
+use crate::schedule::{REQUESTED_BY, Schedule};
+use crate::setup::Setup;
+use crate::store;
+
+/// What is set.
+const PLAN: &str = "automation.plan";
+/// How far it was obeyed.
+const STATE: &str = "automation.state";
+/// How often is looked whether something is due, at least.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How often, while something else is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// What nobody refers to is removed from the repository at most so often: it reads the whole index.
+const PRUNE_EVERY_S: i64 = 24 * 3600;
+
+/// How far the schedule was obeyed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct State {
+    /// Up to when everything that was due was asked for.
+    #[serde(default)]
+    until: Option<Timestamp>,
+    /// When the repository was pruned.
+    #[serde(default)]
+    pruned: Option<Timestamp>,
+}
+
+/// What is set; by default, what Keelson does unasked.
+///
+/// # Errors
+/// The bus is away.
+pub async fn plan(bus: &Bus) -> Result<Automate, KvError> {
+    Ok(bus.kv(store::BUCKET).get(PLAN).await?.map(|entry| entry.value).unwrap_or_default())
+}
+
+/// Whether it can be set.
+///
+/// # Errors
+/// Why not.
+pub fn check(setup: &Setup, automate: &Automate) -> Result<Schedule, String> {
+    let schedule = Schedule::parse(&automate.schedule, &automate.timezone)?;
+    if automate.enabled && !automate.dry_run {
+        checks::backup(setup, &command(automate))?;
+    }
+    Ok(schedule)
+}
+
+/// Sets it from now on, unless it is only tried; what follows from it.
+///
+/// # Errors
+/// The bus is away.
+pub async fn set(
+    bus: &Bus,
+    now: Timestamp,
+    automate: &Automate,
+    schedule: &Schedule,
+) -> Result<AutomationReport, KvError> {
+    if !automate.dry_run {
+        bus.kv(store::BUCKET).put(PLAN, automate).await?;
+        change(bus, |state| state.until = Some(now)).await?;
+    }
+    report(bus, now, automate.clone(), schedule).await
+}
+
+/// What is set, and what follows from it.
+///
+/// # Errors
+/// The bus is away.
+pub async fn report(
+    bus: &Bus,
+    now: Timestamp,
+    automation: Automate,
+    schedule: &Schedule,
+) -> Result<AutomationReport, KvError> {
+    let next = automation.enabled.then(|| schedule.next(now)).flatten();
+    let retained = retention::decide(&store::list(bus).await?, automation.retention, &schedule.zone);
+    Ok(AutomationReport { automation, next, retained })
+}
+
+/// Asks for what is due, for as long as the tasks of the desk are not cancelled.
+pub async fn run(desk: Desk) {
+    loop {
+        let wait = match look(&desk).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                warn!(error = format!("{error:#}"), "it could not be looked whether a backup is due");
+                LOOK_EVERY
+            }
+        };
+        tokio::select! {
+            () = desk.ctx.clock.sleep(wait) => {}
+            () = desk.planned.notified() => {}
+        }
+    }
+}
+
+/// Asks for the last backup that is due, if one is; how long to wait until looking again.
+async fn look(desk: &Desk) -> anyhow::Result<Duration> {
+    let bus = &desk.ctx.bus;
+    let automate = plan(bus).await?;
+    let Ok(schedule) = check(&desk.setup, &automate) else { return Ok(LOOK_EVERY) };
+    let now = crate::job::now(&desk.ctx.clock);
+    let until = match state(bus).await?.until {
+        Some(until) => until,
+        // What was due before anybody was there is nobody's.
+        None => {
+            change(bus, |state| state.until = Some(now)).await?;
+            now
+        }
+    };
+    let next = schedule.next(now).map_or(LOOK_EVERY, |next| next.duration_since(now).unsigned_abs());
+    let Some(due) = automate.enabled.then(|| schedule.due(until, now)).flatten() else {
+        return Ok(next.clamp(Duration::from_millis(10), LOOK_EVERY));
+    };
+    if desk.turn.try_lock().is_err() {
+        return Ok(LOOK_AGAIN);
+    }
+    // The same for whoever asks: should two replicas do it, it is one operation.
+    let id = id::derive("backup-schedule", &[&due.to_string()]);
+    let submission = Submission::of(id, &command(&automate), REQUESTED_BY)?;
+    let operation = bus.operations().submit(&submission).await.context("ask for the backup that is due")?;
+    info!(operation.id = %operation.id, due = %due, "a backup is due");
+    change(bus, |state| state.until = Some(due)).await?;
+    Ok(LOOK_AGAIN)
+}
+
+fn command(automate: &Automate) -> Backup {
+    Backup { kind: automate.kind, components: automate.components.clone() }
+}
+
+/// Deletes what is no longer kept. Whoever deletes holds the turn.
+///
+/// # Errors
+/// When the repository or the bus cannot be changed.
+pub async fn retain(desk: &Desk) -> anyhow::Result<Vec<BackupSummary>> {
+    let (bus, now) = (&desk.ctx.bus, crate::job::now(&desk.ctx.clock));
+    let automate = plan(bus).await?;
+    if !automate.enabled {
+        return Ok(Vec::new());
+    }
+    let zone = TimeZone::get(&automate.timezone).unwrap_or(TimeZone::UTC);
+    let all = store::list(bus).await?;
+    let gone: Vec<String> = retention::decide(&all, automate.retention, &zone)
+        .into_iter()
+        .filter(|retained| !retained.kept)
+        .map(|retained| retained.backup_id)
+        .collect();
+    let gone: Vec<_> = all.into_iter().filter(|backup| gone.contains(&backup.id)).collect();
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pruned = state(bus).await?.pruned;
+    let prune = pruned.is_none_or(|pruned| now.duration_since(pruned).as_secs() >= PRUNE_EVERY_S);
+    deleting::remove(&desk.ctx, &desk.setup, &gone, prune).await?;
+    if prune {
+        change(bus, |state| state.pruned = Some(now)).await?;
+    }
+    info!(backups = gone.len(), "backups that nothing keeps were deleted");
+    Ok(gone)
+}
+
+async fn state(bus: &Bus) -> Result<State, KvError> {
+    Ok(bus.kv(store::BUCKET).get(STATE).await?.map(|entry| entry.value).unwrap_or_default())
+}
+
+/// Only the owner of the desk changes it.
+async fn change(bus: &Bus, change: impl FnOnce(&mut State)) -> Result<(), KvError> {
+    let mut changed = state(bus).await?;
+    change(&mut changed);
+    bus.kv(store::BUCKET).put(STATE, &changed).await.map(drop)
+}
