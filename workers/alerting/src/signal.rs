@@ -133,6 +133,9 @@ pub const SIGNALS: &[Signal] = &[
     reading("breaker_open", Measure::Last, Unit::Count, &[SERVICE], "open circuit breaker"),
     reading("service_down", Measure::Last, Unit::Count, &[SERVICE], "a service of which no instance is well"),
     reading("backup_age_seconds", Measure::Last, Unit::Seconds, &[], "age of the newest backup"),
+    reading("backup_overdue_seconds", Measure::Last, Unit::Seconds, &[], "time since a backup was due"),
+    reading("backups_failed", Measure::Sum, Unit::Count, &[], "backups that failed"),
+    reading("backup_gaps", Measure::Sum, Unit::Count, &[], "backups from which the oplog did not go on"),
     reading(
         "purges_stale",
         Measure::Sum,

@@ -1,6 +1,6 @@
 //! Backups that make themselves: one replica looks when one is due and asks for it, as anybody could; what is no longer kept is deleted after each.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -19,6 +19,7 @@ use crate::deleting;
 use crate::retention;
 use crate::schedule::{REQUESTED_BY, Schedule};
 use crate::setup::Setup;
+use crate::signals;
 use crate::store;
 
 /// What is set.
@@ -29,6 +30,8 @@ const STATE: &str = "automation.state";
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How often, while something else is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How often rules are told how backups stand.
+const TELL_EVERY: Duration = Duration::from_secs(30);
 /// What nobody refers to is removed from the repository at most so often: it reads the whole index.
 const PRUNE_EVERY_S: i64 = 24 * 3600;
 
@@ -38,6 +41,9 @@ struct State {
     /// Up to when everything that was due was asked for.
     #[serde(default)]
     until: Option<Timestamp>,
+    /// Since when the schedule holds.
+    #[serde(default)]
+    since: Option<Timestamp>,
     /// When the repository was pruned.
     #[serde(default)]
     pruned: Option<Timestamp>,
@@ -75,7 +81,7 @@ pub async fn set(
 ) -> Result<AutomationReport, KvError> {
     if !automate.dry_run {
         bus.kv(store::BUCKET).put(PLAN, automate).await?;
-        change(bus, |state| state.until = Some(now)).await?;
+        change(bus, |state| (state.until, state.since) = (Some(now), Some(now))).await?;
     }
     report(bus, now, automate.clone(), schedule).await
 }
@@ -97,7 +103,14 @@ pub async fn report(
 
 /// Asks for what is due, for as long as the tasks of the desk are not cancelled.
 pub async fn run(desk: Desk) {
+    let mut told: Option<Instant> = None;
     loop {
+        if told.is_none_or(|told| desk.ctx.clock.now() - told >= TELL_EVERY) {
+            told = Some(desk.ctx.clock.now());
+            if let Err(error) = tell(&desk).await {
+                warn!(error = format!("{error:#}"), "it could not be told how backups stand");
+            }
+        }
         let wait = match look(&desk).await {
             Ok(wait) => wait,
             Err(error) => {
@@ -112,6 +125,18 @@ pub async fn run(desk: Desk) {
     }
 }
 
+/// Tells rules how backups stand, where any can be made.
+async fn tell(desk: &Desk) -> anyhow::Result<()> {
+    let bus = &desk.ctx.bus;
+    let automate = plan(bus).await?;
+    let Ok(schedule) = check(&desk.setup, &automate) else { return Ok(()) };
+    let (now, state) = (crate::job::now(&desk.ctx.clock), state(bus).await?);
+    let schedule = automate.enabled.then_some(&schedule);
+    let readings = signals::standing(&store::list(bus).await?, schedule, state.since.unwrap_or(now), now);
+    desk.tell(readings, &now.to_string()).await;
+    Ok(())
+}
+
 /// Asks for the last backup that is due, if one is; how long to wait until looking again.
 async fn look(desk: &Desk) -> anyhow::Result<Duration> {
     let bus = &desk.ctx.bus;
@@ -122,7 +147,7 @@ async fn look(desk: &Desk) -> anyhow::Result<Duration> {
         Some(until) => until,
         // What was due before anybody was there is nobody's.
         None => {
-            change(bus, |state| state.until = Some(now)).await?;
+            change(bus, |state| (state.until, state.since) = (Some(now), Some(now))).await?;
             now
         }
     };

@@ -1,11 +1,13 @@
 //! What the worker can be told to do: to back up, to restore, to delete, one thing at a time; to hold a backup, and to make them by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
 use keelson_kit::publish::Outgoing;
 use keelson_kit::role::Context;
+use keelson_schemas::alerting::Reading;
 use keelson_schemas::backup::{
     Automate, AutomationReport, Backup, BackupState, BackupSummary, DeleteBackup, HoldBackup, Restore,
     RestoreReport,
@@ -16,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::info;
 
 use crate::setup::Setup;
-use crate::{automate, checks, deleting, job, restoring, store};
+use crate::{automate, checks, deleting, job, restoring, signals, store};
 
 /// How long an event is tried to be published. What it tells of is kept before.
 const PUBLISHED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -62,7 +64,8 @@ impl CommandHandler for BackupHandler {
         let desk = &self.0;
         checks::backup(&desk.setup, &command).map_err(Failure::reject)?;
         let _turn = desk.turn()?;
-        let job = job::Job { setup: &desk.setup, clock: &desk.ctx.clock, attempt, command: &command };
+        let gap = AtomicBool::new(false);
+        let job = job::Job { setup: &desk.setup, clock: &desk.ctx.clock, attempt, command: &command, gap };
         let backup = tokio::select! {
             biased;
             () = desk.ctx.tasks.cancelled() => return Err(Failure::retry("this process hands its work over")),
@@ -71,6 +74,9 @@ impl CommandHandler for BackupHandler {
         store::keep(&desk.ctx.bus, &backup).await?;
         let fact = if backup.state == BackupState::Complete { "completed" } else { "failed" };
         desk.publish(fact, attempt, &backup).await;
+        let gap = job.gap.load(Ordering::Relaxed);
+        let readings = signals::ended(&backup, gap, job::now(&desk.ctx.clock));
+        desk.tell(readings, &attempt.operation).await;
         match &backup.error {
             Some(error) => Err(Failure::give_up(error)),
             None => {
@@ -188,18 +194,24 @@ impl Desk {
 
     async fn publish_as<M: Message>(&self, fact: &str, id: String, attempt: &Attempt, message: &M) {
         let outgoing = Outgoing::of(subject::evt("backup", fact), id, message);
-        let published = match outgoing {
-            Ok(outgoing) => self
-                .ctx
-                .bus
-                .publish_within(&outgoing, PUBLISHED_WITHIN)
-                .await
-                .map(drop)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = published {
+        if let Err(error) = self.published(outgoing).await {
             tracing::warn!(error, fact, operation.id = %attempt.operation, "an event could not be published");
         }
+    }
+
+    /// Tells rules how things stand. `about` tells one message from another.
+    pub(crate) async fn tell(&self, readings: Vec<Reading>, about: &str) {
+        if readings.is_empty() {
+            return;
+        }
+        if let Err(error) = self.published(signals::message(readings, about)).await {
+            tracing::warn!(error, "how backups stand could not be published");
+        }
+    }
+
+    async fn published<E: ToString>(&self, outgoing: Result<Outgoing, E>) -> Result<(), String> {
+        let outgoing = outgoing.map_err(|error| error.to_string())?;
+        let published = self.ctx.bus.publish_within(&outgoing, PUBLISHED_WITHIN).await;
+        published.map(drop).map_err(|error| error.to_string())
     }
 }

@@ -1,6 +1,7 @@
 //! A backup, from the first question to the database until it is one: dump, store, look whether all of it is there, commit.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -35,6 +36,8 @@ pub struct Job<'a> {
     pub attempt: &'a Attempt,
     /// What was asked for.
     pub command: &'a Backup,
+    /// Set when the oplog did not go on from the last backup.
+    pub gap: AtomicBool,
 }
 
 impl Job<'_> {
@@ -186,6 +189,7 @@ impl Job<'_> {
                 Err(ExtendError::Gap(reason)) => {
                     tracing::warn!(backup.id = %summary.id, reason, "the oplog does not go on from the last backup: everything is read anew");
                     summary.note = Some(reason);
+                    self.gap.store(true, Ordering::Relaxed);
                 }
                 Err(ExtendError::Failed(error)) => return Err(error),
             },

@@ -1,5 +1,5 @@
 //! Consumes: commands to back up, to restore, to delete, to hold, and to do that by itself.
-//! Publishes: `keelson.evt.backup.<completed|failed|restored|deleted>`; answers `keelson.qry.backup.*`.
+//! Publishes: `keelson.evt.backup.<completed|failed|restored|deleted|signals>`; answers `keelson.qry.backup.*`.
 //! Keeps: backups in a restic repository, and what each one is in the bucket `backups`.
 //! On failure: a backup in which anything failed is none; a killed one leaves nothing that says complete, and is made anew.
 
@@ -24,6 +24,7 @@ pub mod schedule;
 pub mod selection;
 pub mod settings;
 pub mod setup;
+pub mod signals;
 pub mod spool;
 pub mod store;
 mod storing;

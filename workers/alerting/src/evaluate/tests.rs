@@ -84,6 +84,9 @@ fn every_signal_has_the_value_that_its_name_says() {
         ("breaker_open", 3.0),
         ("service_down", 3.0),
         ("backup_age_seconds", 3.0),
+        ("backup_overdue_seconds", 3.0),
+        ("backups_failed", 5.0),
+        ("backup_gaps", 5.0),
         ("notification_failures", 5.0),
         ("purges_stale", 5.0),
         ("purges_failed", 5.0),
@@ -103,7 +106,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         scene.apply(&changes);
         assert_eq!(scene.firing().len(), 1, "{signal}");
     }
-    assert_eq!(SIGNALS.len(), 28);
+    assert_eq!(SIGNALS.len(), 31);
 }
 
 #[test]

@@ -197,6 +197,9 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         "KeelsonPurgesStale",
         "KeelsonPurgesFailed",
         "KeelsonCdnDown",
+        "KeelsonBackupFailed",
+        "KeelsonBackupLate",
+        "KeelsonBackupGap",
     ];
     assert_eq!(names(&shipped), expected.map(|name| (name.to_owned(), "default".to_owned())));
     let own = RawRule {
@@ -206,7 +209,7 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         ..RawRule::default()
     };
     let mixed = RuleSet::parse(&[], &[own], true).unwrap();
-    assert_eq!(mixed.rules().len(), 8);
+    assert_eq!(mixed.rules().len(), 11);
     assert_eq!(names(&mixed)[0], ("HighErrorRate".into(), "keelson.toml".into()));
 }
 

@@ -64,6 +64,8 @@ async fn what_is_due_is_made_and_what_was_missed_is_made_up_for_once() {
         assert_eq!((backup.state, backup.components.len()), (BackupState::Complete, 1), "{backup:?}");
     }
 
+    until(async || worker.signals().await.contains_key("backup_overdue_seconds")).await;
+
     let before = scheduled(&worker).await.len();
     let monthly = Automate { schedule: "0 0 1 * *".into(), ..seconds };
     assert!(set(&worker, &monthly).await.next.is_some());

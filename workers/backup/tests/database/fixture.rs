@@ -1,5 +1,6 @@
 //! The worker on a bus of its own, with a repository of its own.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use keelson_backup::Backups;
@@ -7,9 +8,11 @@ use keelson_backup::config::{BackupConfig, Target};
 use keelson_backup::restic::{Password, Restic};
 use keelson_kit::bus::Bus;
 use keelson_kit::config::{ConfigSource, Secret};
+use keelson_kit::follow::{FollowOptions, Start};
 use keelson_kit::operations::Submission;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::testing::{self, NatsServer};
+use keelson_schemas::alerting::Signals;
 use keelson_schemas::backup::{Backup, BackupSummary, Restore, RestoreReport};
 use keelson_schemas::message::Command;
 use keelson_schemas::operation::{Operation, State};
@@ -124,6 +127,18 @@ impl Worker {
     pub async fn refused<C: Command>(&self, command: &C) -> (State, String) {
         let operation = self.asked(command).await;
         (operation.state, operation.error.unwrap_or_default())
+    }
+
+    /// The signals that were told so far, with their last values.
+    pub async fn signals(&self) -> BTreeMap<String, f64> {
+        let mut follow =
+            self.bus.follow(FollowOptions::new("EVENTS", "keelson.evt.backup.signals", Start::After(0)));
+        let mut told = BTreeMap::new();
+        while let Some(message) = follow.next_if_any().await.unwrap() {
+            let Signals { readings } = message.decode().unwrap();
+            told.extend(readings.into_iter().map(|reading| (reading.signal, reading.value)));
+        }
+        told
     }
 
     /// Ends it.

@@ -76,7 +76,9 @@ async fn what_cannot_be_added_to_is_made_anew() {
     assert_eq!(worker.made(&INCREMENTAL).await.kind, BackupKind::Incremental);
 
     source.run("admin", doc! { "renameCollection": "click.videos", "to": "click.films" }).await;
+    assert!(!worker.signals().await.contains_key("backup_gaps"));
     anew("renameCollection").await;
+    until(async || worker.signals().await.contains_key("backup_gaps")).await;
 
     // An entry of another term at the place where the last backup ended is another history.
     tamper(&worker, |base| base["database"]["oplog"]["last"]["term"] = 0.into());

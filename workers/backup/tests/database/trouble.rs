@@ -94,6 +94,7 @@ async fn a_source_that_cannot_be_reached_fails_the_backup_and_the_next_one_succe
     assert_no_backup(&worker).await;
     let [failed] = store::list(&worker.bus).await.unwrap().try_into().unwrap();
     assert_eq!((failed.state, failed.components[0].state), (BackupState::Failed, BackupState::Failed));
+    until(async || worker.signals().await.contains_key("backups_failed")).await;
     worker.stop().await;
 }
 
