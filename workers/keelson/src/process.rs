@@ -124,6 +124,7 @@ pub fn bus_options(core: &CoreConfig, url: String, source: &str) -> BusOptions {
     BusOptions {
         user: nats.user.clone().zip(nats.password.as_ref().map(|password| password.expose().to_owned())),
         credentials_file: nats.credentials_file.clone(),
+        inbox_prefix: nats.inbox_prefix.clone(),
         connect_timeout: Duration::from_millis(nats.connect_timeout_ms),
         request_timeout: Duration::from_millis(nats.request_timeout_ms),
         ..BusOptions::new(url, source)

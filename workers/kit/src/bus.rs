@@ -198,7 +198,12 @@ async fn connect_once(options: &BusOptions) -> Result<Bus, ConnectError> {
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(None)
         .reconnect_delay_callback(link::reconnect_delay)
-        .event_callback(move |_| {
+        .custom_inbox_prefix(&options.inbox_prefix)
+        .event_callback(move |event| {
+            // Such as a subject that this user may not use: whoever asked there sees only that no answer comes.
+            if let async_nats::Event::ServerError(error) = event {
+                warn!(error = %error, "the bus refuses something");
+            }
             told.notify_one();
             std::future::ready(())
         });

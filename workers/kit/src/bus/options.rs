@@ -14,6 +14,8 @@ pub struct BusOptions {
     pub user: Option<(String, String)>,
     /// A file of NATS credentials (JWT and seed).
     pub credentials_file: Option<PathBuf>,
+    /// What the subjects begin with on which answers come back; private to the user where the server knows users.
+    pub inbox_prefix: String,
     /// Who publishes: the `ce-source` of messages is `keelson/<source>`.
     pub source: String,
     /// How long to go on trying when the first connection fails; None tries once, `Duration::MAX` for ever.
@@ -33,6 +35,7 @@ impl BusOptions {
             url: url.into(),
             user: None,
             credentials_file: None,
+            inbox_prefix: "_INBOX".into(),
             source: source.into(),
             connect_within: Some(Duration::from_secs(10)),
             connect_timeout: Duration::from_secs(5),

@@ -105,11 +105,17 @@ fn consumer(spec: &ConsumerSpec) -> Wanted {
 
 /// The configuration of a durable consumer, for the plan and for the worker that finds it missing.
 pub(crate) fn consumer_config(spec: &ConsumerSpec) -> Map<String, Value> {
+    // One filter is written as such, since only so can it stand in the subject of the request, where permissions see it.
+    let (one, several) = match spec.filter_subjects.as_slice() {
+        [one] => (one.as_str(), &[][..]),
+        several => ("", several),
+    };
     fields(json!({
         "durable_name": spec.name,
         "name": spec.name,
         "description": spec.description,
-        "filter_subjects": spec.filter_subjects,
+        "filter_subject": one,
+        "filter_subjects": several,
         "ack_policy": "explicit",
         "deliver_policy": "all",
         "replay_policy": "instant",

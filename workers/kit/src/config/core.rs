@@ -15,7 +15,10 @@ pub(super) const ENV: &[(&str, &str)] = &[
     ("KEELSON_DATA_DIR", "data_dir"),
     ("KEELSON_HTTP_ADDR", "http.addr"),
     ("KEELSON_NATS_SERVER", "nats.server"),
+    ("NATS_INBOX_PREFIX", "nats.inbox_prefix"),
+    ("NATS_PASSWORD", "nats.password"),
     ("NATS_URL", "nats.url"),
+    ("NATS_USER", "nats.user"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "otel.endpoint"),
     ("OTEL_SERVICE_NAME", "otel.service_name"),
     ("RUST_LOG", "log.filter"),
@@ -57,6 +60,8 @@ pub struct NatsConfig {
     /// The user's password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,
+    /// What the subjects begin with on which answers come back; with bus-config/nats-server.secure.conf `_INBOX_` and the user. `_INBOX`
+    pub inbox_prefix: String,
     /// The nats-server to start when `url` is unset. Unset: the one in `.tools`, then the one on PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<PathBuf>,
@@ -121,8 +126,10 @@ impl CoreConfig {
             ("nats.connect_timeout_ms", self.nats.connect_timeout_ms),
             ("nats.request_timeout_ms", self.nats.request_timeout_ms),
         ];
+        let bad_prefix = self.nats.bad_inbox_prefix();
         let zero = positive.into_iter().filter(|(_, value)| *value == 0);
         zero.map(|(key, _)| ConfigError::new(key, "must be more than 0"))
+            .chain(bad_prefix)
             .chain(self.open_to_the_world())
             .chain(self.auth.duplicate_ids())
             .chain(self.otel.bad_endpoint())
@@ -143,6 +150,16 @@ impl CoreConfig {
                 format!("{} can be reached by others, so [[auth.tokens]] must name who may do what (see `keelson token`)", self.http.addr),
             )
         })
+    }
+}
+
+impl NatsConfig {
+    fn bad_inbox_prefix(&self) -> Option<ConfigError> {
+        let token = |token: &str| {
+            !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !b"*>".contains(&byte))
+        };
+        let good = self.inbox_prefix.split('.').all(token);
+        (!good).then(|| ConfigError::new("nats.inbox_prefix", "must be a subject without wildcards"))
     }
 }
 
@@ -194,6 +211,7 @@ impl Default for NatsConfig {
             credentials_file: None,
             user: None,
             password: None,
+            inbox_prefix: "_INBOX".into(),
             server: None,
             connect_timeout_ms: 5_000,
             request_timeout_ms: 5_000,

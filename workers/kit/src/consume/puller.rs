@@ -136,7 +136,12 @@ async fn ensure(bus: &Bus, spec: &ConsumerSpec) -> Result<(), ApiError> {
         Err(ApiError::NotFound { code: CONSUMER_NOT_FOUND, .. }) => {}
         Err(error) => return Err(error),
     }
-    let create = format!("CONSUMER.CREATE.{}.{}", spec.stream, spec.name);
+    // With the filter in the subject, so that the server can be told to let nobody but its worker make it, and for nothing else.
+    let filter = match spec.filter_subjects.as_slice() {
+        [one] => format!(".{one}"),
+        _ => String::new(),
+    };
+    let create = format!("CONSUMER.CREATE.{}.{}{filter}", spec.stream, spec.name);
     let config = crate::bus_admin::consumer_config(spec);
     let request = json!({"stream_name": spec.stream, "config": config, "action": "create"});
     bus.api::<_, serde_json::Value>(&create, &request).await.map(drop)
