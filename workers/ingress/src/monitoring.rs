@@ -3,6 +3,7 @@
 
 pub mod export;
 pub mod merge;
+pub mod state;
 pub mod summary;
 
 use std::time::Duration;

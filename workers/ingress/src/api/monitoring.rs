@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use super::access;
 use crate::app::App;
 use crate::exposition::{self, Format};
+use crate::monitoring::state::State as Standing;
 use crate::monitoring::summary::{Summary, summarise};
 use crate::monitoring::{ask_all, export};
 use crate::problem::{Kind, Problem};
@@ -36,15 +37,22 @@ async fn get_metrics(State(app): State<App>) -> Result<Json<Summary>, Problem> {
 
 /// The totals for Prometheus: text, OpenMetrics text, or protobuf with native histograms, as `Accept` asks for.
 ///
-/// Counters are cumulative over restarts and takeovers. 503 rather than a smaller number when a part of the counts cannot be asked for.
+/// Counters are cumulative over restarts and takeovers; gauges say how workers and the bus stand, and are left out by who does not answer. 503 rather than a smaller number when a part of the counts cannot be asked for.
 #[utoipa::path(get, path = "/api/monitoring/prometheus", tag = "monitoring", responses(
     (status = 200, content((String = "text/plain"), (String = "application/openmetrics-text"), (Vec<u8> = "application/vnd.google.protobuf"))),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 async fn get_prometheus(State(app): State<App>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
     let format = Format::accepted_by(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let partitions: Vec<PartitionTotals> = ask_all(&app.bus, "export").await?;
-    let page = off_the_runtime(move || exposition::encode(&export::families(partitions), format)).await?;
+    let (partitions, standing) =
+        tokio::join!(ask_all::<PartitionTotals>(&app.bus, "export"), Standing::ask(&app.bus));
+    let partitions = partitions?;
+    let page = off_the_runtime(move || {
+        let mut families = export::families(partitions);
+        families.extend(standing.families());
+        exposition::encode(&families, format)
+    })
+    .await?;
     let content_type = HeaderValue::from_static(format.content_type());
     Ok(([(CONTENT_TYPE, content_type), (VARY, HeaderValue::from_static("accept"))], page))
 }

@@ -178,7 +178,7 @@ fn rejected(partitions: &[PartitionTotals]) -> Family {
     Family::single("keelson_telemetry_rejected_messages_total", Kind::Counter, help, Value::Counter(count))
 }
 
-fn label(name: &'static str, value: impl Into<String>) -> Label {
+pub(super) fn label(name: &'static str, value: impl Into<String>) -> Label {
     (name, Cow::Owned(value.into()))
 }
 
