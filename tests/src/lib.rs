@@ -28,3 +28,4 @@ pub mod traffic;
 pub mod transitions;
 pub mod watcher;
 pub mod webhook;
+pub mod wire;

@@ -10,6 +10,7 @@ use async_nats::jetstream;
 use crate::binary;
 use crate::place::free_port;
 use crate::process::Process;
+use crate::wire::Wire;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -18,15 +19,49 @@ pub struct NatsServer {
     dir: tempfile::TempDir,
     port: u16,
     process: Option<Process>,
+    /// The passwords of its users, where it knows users.
+    passwords: Vec<(String, String)>,
 }
 
 impl NatsServer {
     /// Starts one with an empty store.
     pub async fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("keelson-nats-").tempdir().expect("a temporary directory");
-        let mut server = Self { dir, port: free_port(), process: None };
+        let mut server = Self { dir, port: free_port(), process: None, passwords: Vec::new() };
         server.restart().await;
         server
+    }
+
+    /// Starts one with the configuration that has a user for each role, whose passwords are made up here.
+    pub async fn start_secured() -> Self {
+        let dir = tempfile::Builder::new().prefix("keelson-nats-").tempdir().expect("a temporary directory");
+        let passwords = users().into_iter().map(|user| (user, format!("k{:032x}", rand::random::<u128>())));
+        let mut server = Self { dir, port: free_port(), process: None, passwords: passwords.collect() };
+        server.restart().await;
+        server
+    }
+
+    /// The password of a user.
+    pub fn password(&self, user: &str) -> &str {
+        let known = self.passwords.iter().find(|(name, _)| name == user);
+        &known.unwrap_or_else(|| panic!("there is no user {user}")).1
+    }
+
+    /// What a process has to be told to be this user.
+    pub fn environment(&self, user: &str) -> [(&'static str, String); 4] {
+        [
+            ("NATS_URL", self.url()),
+            ("NATS_USER", user.to_owned()),
+            ("NATS_PASSWORD", self.password(user).to_owned()),
+            ("NATS_INBOX_PREFIX", format!("_INBOX_{user}")),
+        ]
+    }
+
+    /// A connection of a user, as it is on the wire.
+    pub async fn wire(&self, user: &str) -> Wire {
+        let address = format!("127.0.0.1:{}", self.port);
+        let wire = Wire::connect(&address, Some((user, self.password(user)))).await;
+        wire.unwrap_or_else(|error| panic!("{user}: {error}"))
     }
 
     /// Where clients find it.
@@ -59,7 +94,9 @@ impl NatsServer {
 
     fn command(&self) -> Command {
         let mut command = Command::new(binary::nats_server());
-        command.arg("--config").arg(shipped_configuration());
+        let secured = !self.passwords.is_empty();
+        command.arg("--config").arg(if secured { secured_configuration() } else { shipped_configuration() });
+        command.envs(self.passwords.iter().map(|(user, password)| (password_variable(user), password)));
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string(), "--name", "tests"]);
         command.arg("--store_dir").arg(self.dir.path());
         command
@@ -85,6 +122,23 @@ pub async fn messages_on(url: &str, stream: &str) -> u64 {
 
 fn shipped_configuration() -> PathBuf {
     binary::repository().join("bus-config/nats-server.conf")
+}
+
+/// The configuration with a user for each role.
+pub fn secured_configuration() -> PathBuf {
+    binary::repository().join("bus-config/nats-server.secure.conf")
+}
+
+/// The users in it.
+pub fn users() -> Vec<String> {
+    let text = std::fs::read_to_string(secured_configuration()).expect("the configuration");
+    let users = text.lines().filter_map(|line| line.trim().strip_prefix("user: "));
+    users.map(|line| line.split(',').next().unwrap_or_default().to_owned()).collect()
+}
+
+/// The environment variable from which the server has a user's password.
+pub fn password_variable(user: &str) -> String {
+    format!("KEELSON_NATS_{}_PASSWORD", user.to_uppercase())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod first_request;
 mod foreign;
 mod operations;
 mod orphans;
+mod permissions;
 mod prometheus;
 mod quantiles;
 mod redelivery;
