@@ -21,13 +21,22 @@ pub struct Prometheus {
 impl Prometheus {
     /// Starts one with this configuration and these rules (YAML), which the configuration names `rules.yml`.
     pub fn start(config: &str, rules: &str) -> Self {
+        Self::start_with(config, rules, &["--enable-feature=native-histograms"])
+    }
+
+    /// The same, which reads classic histograms, as it does unless it is told otherwise.
+    pub fn start_as_shipped(config: &str, rules: &str) -> Self {
+        Self::start_with(config, rules, &[])
+    }
+
+    fn start_with(config: &str, rules: &str, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(dir.path().join("prometheus.yml"), config).expect("it can be written");
         std::fs::write(dir.path().join("rules.yml"), rules).expect("it can be written");
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new("prometheus");
         command.current_dir(dir.path()).arg("--config.file=prometheus.yml").arg("--storage.tsdb.path=data");
-        command.arg(format!("--web.listen-address={address}")).arg("--enable-feature=native-histograms");
+        command.arg(format!("--web.listen-address={address}")).args(more);
         let process = Process::spawn("prometheus", command);
         Self { _process: process, _dir: dir, url: format!("http://{address}"), http: reqwest::Client::new() }
     }

@@ -17,5 +17,6 @@ mod prometheus;
 mod quantiles;
 mod redelivery;
 mod services;
+mod stack;
 mod summary;
 mod traces;
