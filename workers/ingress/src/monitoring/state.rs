@@ -276,7 +276,8 @@ mod tests {
             backup(BackupState::Failed, 3_000, 9),
             backup(BackupState::Complete, 2_000, 8),
         ];
-        let page = page(&State { backups: Some(Backups { backups, ..Backups::default() }), ..State::default() });
+        let page =
+            page(&State { backups: Some(Backups { backups, ..Backups::default() }), ..State::default() });
         for line in [
             "keelson_backup_last_success_timestamp_seconds{kind=\"full\"} 2000\n",
             "keelson_backup_last_duration_seconds{kind=\"full\"} 30\n",
