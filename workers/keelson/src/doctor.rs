@@ -20,6 +20,8 @@ use crate::nats_server::locate;
 use crate::output::{Exit, say, say_json};
 use crate::process::bus_options;
 
+/// The check of free space.
+const DISK: &str = "disk";
 /// Below this the streams will soon refuse.
 const LITTLE_SPACE_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// How long an answer may take.
@@ -148,24 +150,27 @@ fn directory(data_dir: &DataDir) -> Check {
 }
 
 fn space(path: &Path) -> Check {
-    const NAME: &str = "disk";
     let existing = path
         .ancestors()
         .map(|place| if place.as_os_str().is_empty() { Path::new(".") } else { place })
         .find(|place| place.exists());
     let Some(Ok(stat)) = existing.map(statvfs) else {
-        return Check::bad(NAME, "the free space is not known", "look with `df`");
+        return Check::bad(DISK, "the free space is not known", "look with `df`");
     };
-    let free = stat.blocks_available() * stat.fragment_size();
+    room(stat.blocks_available() * stat.fragment_size(), streams_bytes())
+}
+
+/// Whether what is free is enough for streams that may grow so large.
+fn room(free_bytes: u64, streams_bytes: u64) -> Check {
     let found = format!(
         "{:.1} GB are free; the streams may grow to {:.1} GB in all",
-        gigabytes(free),
-        gigabytes(streams_bytes())
+        gigabytes(free_bytes),
+        gigabytes(streams_bytes)
     );
-    if free < LITTLE_SPACE_BYTES {
-        return Check::bad(NAME, found, "make room, or put KEELSON_DATA_DIR on a larger disk");
+    if free_bytes < LITTLE_SPACE_BYTES {
+        return Check::bad(DISK, found, "make room, or put KEELSON_DATA_DIR on a larger disk");
     }
-    Check::good(NAME, found)
+    Check::good(DISK, found)
 }
 
 fn streams_bytes() -> u64 {
@@ -256,4 +261,17 @@ async fn bus(core: &CoreConfig, running: Option<&Running>) -> Option<Check> {
         ),
         Err(error) => Check::bad(NAME, error.to_string(), "see the server's log"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_bad() {
+        let full = room(LITTLE_SPACE_BYTES - 1, 20_000_000_000);
+        assert_eq!(full.verdict, Verdict::Bad);
+        assert_eq!(full.found, "2.1 GB are free; the streams may grow to 20.0 GB in all");
+        assert_eq!(room(LITTLE_SPACE_BYTES, 20_000_000_000).verdict, Verdict::Good);
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpgid;
-use support::{Up, alive, children, keelson, nats_server, run, text, until};
+use support::{Up, alive, children, found_bad, keelson, nats_server, run, text, until};
 use tempfile::tempdir;
 
 const NO_LATENCY: &str = r#"{"service":"web","http":[{"method":"GET","route":"/","status":200}]}"#;
@@ -108,8 +108,8 @@ fn a_second_one_on_the_same_directory_is_refused_and_the_first_is_left_in_peace(
         "{said}"
     );
     assert!(alive(up.pid()) && alive(up.nats_server()));
-    let examined = run(keelson(place.path()).arg("doctor"));
-    assert_eq!(examined.status.code(), Some(0), "{}", text(&examined.stdout));
+    let bad = found_bad(place.path(), &[]);
+    assert!(bad.is_empty(), "{bad:?}");
     let planned = run(keelson(place.path()).args(["bus", "plan"]));
     assert_eq!(planned.status.code(), Some(0), "{}{}", text(&planned.stdout), text(&planned.stderr));
 }

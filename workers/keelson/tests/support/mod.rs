@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -49,6 +50,17 @@ pub fn nats_server() -> PathBuf {
         named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/nats-server"));
     assert!(path.is_file(), "there is no {}: `make tools` fetches a nats-server", path.display());
     path
+}
+
+/// What `keelson doctor --json` found bad, but for the disk: how full it is, is the machine's affair and not a test's.
+pub fn found_bad(place: &Path, environment: &[(&str, &str)]) -> Vec<String> {
+    let examined = run(keelson(place).args(["doctor", "--json"]).envs(environment.iter().copied()));
+    let checks: Vec<Value> = serde_json::from_slice(&examined.stdout).unwrap();
+    let is_bad = |check: &&Value| check["verdict"] == "bad";
+    let expected = if checks.iter().any(|check| is_bad(&check)) { 3 } else { 0 };
+    assert_eq!(examined.status.code(), Some(expected), "{checks:?}");
+    let names = checks.iter().filter(is_bad).map(|check| check["name"].as_str().unwrap().to_owned());
+    names.filter(|name| name != "disk").collect()
 }
 
 /// A running `keelson up`.
