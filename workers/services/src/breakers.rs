@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use keelson_kit::clock::Clock;
-use keelson_kit::kv::{Change, Entry, Kv, KvError, Watch};
+use keelson_kit::kv::{Change, Entry, Kv, KvError};
 use keelson_kit::publish::fresh_id;
 use keelson_kit::role::Context;
 use keelson_schemas::id;
@@ -176,21 +176,12 @@ impl Breakers {
             switches: RwLock::default(),
             changed: Notify::new(),
         }));
-        let mut watch = kv.watch(">");
-        while let Some(change) = watch.next_if_any().await? {
-            breakers.take(&change).await;
-        }
-        let (mut first, this, tasks) = (Some(watch), breakers.clone(), ctx.tasks.clone());
-        ctx.tasks.spawn("breakers, as others change them", move || {
-            let watch = first.take().unwrap_or_else(|| kv.watch(">"));
-            let (this, tasks) = (this.clone(), tasks.clone());
-            async move {
-                tokio::select! {
-                    () = tasks.cancelled() => Ok(()),
-                    over = this.keep_up(watch) => over,
-                }
-            }
-        });
+        let copy = breakers.clone();
+        kv.keep_up(&ctx.tasks, move |change| {
+            let copy = copy.clone();
+            async move { copy.take(&change).await }
+        })
+        .await?;
         let (this, tasks) = (breakers.clone(), ctx.tasks.clone());
         ctx.tasks.spawn("breakers, as they change here", move || {
             let (this, tasks) = (this.clone(), tasks.clone());
@@ -292,13 +283,6 @@ impl Breakers {
                 Err(KvError::Conflict { .. }) if conflicts < MOST_CONFLICTS => conflicts += 1,
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    async fn keep_up(&self, mut watch: Watch) -> anyhow::Result<()> {
-        loop {
-            let change = watch.next().await?;
-            self.take(&change).await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use keelson_kit::clock::Clock;
-use keelson_kit::kv::{Change, Kv, Watch};
+use keelson_kit::kv::{Change, Kv};
 use keelson_kit::role::Context;
 use keelson_schemas::id;
 use keelson_schemas::services::{HealthChanged, Service};
@@ -127,29 +127,13 @@ impl Directory {
             known: RwLock::default(),
             changed: watch::Sender::new(0),
         }));
-        let mut watch = kv.watch(">");
-        while let Some(change) = watch.next_if_any().await? {
-            directory.take(&change).await;
-        }
-        let (mut first, this, tasks) = (Some(watch), directory.clone(), ctx.tasks.clone());
-        ctx.tasks.spawn("directory of services", move || {
-            let watch = first.take().unwrap_or_else(|| kv.watch(">"));
-            let (this, tasks) = (this.clone(), tasks.clone());
-            async move {
-                tokio::select! {
-                    () = tasks.cancelled() => Ok(()),
-                    over = this.keep_up(watch) => over,
-                }
-            }
-        });
+        let copy = directory.clone();
+        kv.keep_up(&ctx.tasks, move |change| {
+            let copy = copy.clone();
+            async move { copy.take(&change).await }
+        })
+        .await?;
         Ok(directory)
-    }
-
-    async fn keep_up(&self, mut watch: Watch) -> anyhow::Result<()> {
-        loop {
-            let change = watch.next().await?;
-            self.take(&change).await;
-        }
     }
 
     /// A service by its name.

@@ -1,11 +1,14 @@
 //! Watching keys: first what is there, then what changes.
 
+use std::future::Future;
+
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::{Entry, Kv, KvError, decode, is_deleted};
 use crate::follow::{Follow, FollowError, FollowOptions, Start};
 use crate::incoming::Stored;
+use crate::tasks::Tasks;
 
 /// A key that was written or deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +47,31 @@ impl Kv {
         );
         Watch { follow: self.bus.follow(options), prefix }
     }
+
+    /// Keeps a copy of the bucket up to date by handing every state and change to `take`, one after another. When this returns, all that was there has
+    /// been taken; what follows is taken by a task. Should that fail, it begins anew with all that is there: by its revision `take` knows what it has had.
+    pub async fn keep_up<F, Fut>(&self, tasks: &Tasks, take: F) -> Result<(), KvError>
+    where
+        F: Fn(Change) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let mut watch = self.watch(">");
+        while let Some(change) = watch.next_if_any().await? {
+            take(change).await;
+        }
+        let (mut first, kv, ended) = (Some(watch), self.clone(), tasks.clone());
+        tasks.spawn(format!("copy of {}", self.bucket), move || {
+            let watch = first.take().unwrap_or_else(|| kv.watch(">"));
+            let (take, ended) = (take.clone(), ended.clone());
+            async move {
+                tokio::select! {
+                    () = ended.cancelled() => Ok(()),
+                    over = watch.hand_on(take) => over,
+                }
+            }
+        });
+        Ok(())
+    }
 }
 
 impl Watch {
@@ -57,6 +85,12 @@ impl Watch {
     pub async fn next_if_any(&mut self) -> Result<Option<Change>, KvError> {
         let message = self.follow.next_if_any().await.map_err(|error| self.over(&error))?;
         Ok(message.map(|message| self.change(message)))
+    }
+
+    async fn hand_on<Fut: Future<Output = ()>>(mut self, take: impl Fn(Change) -> Fut) -> anyhow::Result<()> {
+        loop {
+            take(self.next().await?).await;
+        }
     }
 
     fn change(&self, message: Stored) -> Change {
