@@ -169,6 +169,23 @@ async fn the_command_line_and_the_bus_register_trip_reset_and_deregister() {
 }
 
 #[tokio::test]
+async fn a_command_that_is_done_is_the_same_one_when_it_is_asked_for_again_under_its_key() {
+    let content = Content::start().await;
+    let up = Up::start().await;
+    up.command(&["services", "register", "content", &content.url()]);
+    let deregister = async |key: &str| {
+        let request = up.client().request(Method::DELETE, &format!("{PATH}/content"));
+        let answer = request.header("idempotency-key", key).header("prefer", "wait=20").send().await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON")["id"].clone())
+    };
+    let first = deregister("once").await;
+    assert_eq!(first.0, 200);
+    assert_eq!(deregister("once").await, first, "there is no such service any more, and yet it is no 404");
+    assert_eq!(deregister("twice").await.0, 404);
+}
+
+#[tokio::test]
 async fn bad_input_is_refused_by_name() {
     let content = Content::start().await;
     let up = Up::start_in(Place::new().configured(QUICK)).await;

@@ -6,7 +6,6 @@ use keelson_kit::bus::Bus;
 use serde::de::DeserializeOwned;
 
 use crate::ask;
-pub use crate::ask::check;
 use crate::problem::Problem;
 
 /// Asks the replica that evaluates, or the one that notifies, for `alerts`, `groups` or `rules`.

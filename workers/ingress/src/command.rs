@@ -19,6 +19,7 @@ use utoipa::openapi::{self, Content, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses};
 
 use crate::app::App;
+use crate::ask;
 use crate::auth::Caller;
 use crate::decode;
 use crate::idempotency::Key;
@@ -75,6 +76,14 @@ pub struct Asked {
     wait: Option<u64>,
 }
 
+impl Asked {
+    /// The operation's id that its Idempotency-Key stands for.
+    fn repeatable_id(&self) -> Option<String> {
+        let key = self.key.as_ref()?;
+        Some(id::operation(&self.caller.principal, &self.method, &self.path, key.as_str()))
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Asked {
     type Rejection = Problem;
 
@@ -103,8 +112,10 @@ pub async fn body<T: DeserializeOwned>(app: &App, request: Request) -> Result<T,
 /// Asks the owner of a command to obey it, and answers 202 with the operation and its `Location`; or 200 with its end, if `Prefer: wait=N`
 /// asked for it and it came in time. How it ended is in its `state`.
 ///
+/// First the owner is asked whether the command has a meaning, unless the command is there already: what made sense then need not now that it is done.
+///
 /// # Errors
-/// 422 when the Idempotency-Key was used for another command, 503 when the bus is away.
+/// What [`ask::check`] finds wrong; 422 when the Idempotency-Key was used for another command, 503 when the bus is away.
 pub async fn ask<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Response, Problem> {
     let operation = submit(app, asked, command).await?;
     match asked.wait {
@@ -146,15 +157,21 @@ fn outcome(operation: Operation) -> Result<Value, Problem> {
 
 async fn submit<C: Command>(app: &App, asked: &Asked, command: &C) -> Result<Operation, Problem> {
     let principal = &asked.caller.principal;
-    let id = match &asked.key {
-        Some(key) => id::operation(principal, &asked.method, &asked.path, key.as_str()),
-        None => fresh_id(),
-    };
+    let repeatable = asked.repeatable_id();
+    if !is_known(app, repeatable.as_deref()).await {
+        ask::check(&app.bus, command).await?;
+    }
+    let id = repeatable.unwrap_or_else(fresh_id);
     let submission = Submission::of(id, command, principal.clone()).map_err(|error| {
         tracing::error!(error = %error, command = C::TYPE, "a command cannot be written");
         Problem::new(Kind::Internal, "the command cannot be written; Keelson's log says more")
     })?;
     Ok(app.bus.operations().submit(&submission).await?)
+}
+
+async fn is_known(app: &App, id: Option<&str>) -> bool {
+    let Some(id) = id else { return false };
+    matches!(app.bus.operations().get(id).await, Ok(Some(_)))
 }
 
 fn accepted(operation: Operation) -> Response {

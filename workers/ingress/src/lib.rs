@@ -21,6 +21,7 @@ pub mod idempotency;
 mod layers;
 pub mod monitoring;
 pub mod otlp;
+mod path;
 pub mod problem;
 pub mod rate;
 mod server;

@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -17,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access;
-use crate::alerting::{ask_any, ask_owner, check};
+use crate::alerting::{ask_any, ask_owner};
 use crate::alertmanager::shape::{
     self, AlertGroups, AlertmanagerStatus, GettableAlerts, GettableSilence, GettableSilences,
     PostableSilence, PostedSilence, Receivers,
@@ -25,6 +24,7 @@ use crate::alertmanager::shape::{
 use crate::alertmanager::{AlertFilter, BadMatcher, SilenceFilter};
 use crate::app::App;
 use crate::command::{self, Asked};
+use crate::path::InPath;
 use crate::problem::{Kind, Problem};
 
 const PREFIX: &str = "/api/v2/";
@@ -170,7 +170,6 @@ async fn v2_set_silence(
     if let Some(id) = &command.id {
         find_silence(&app, id).await?;
     }
-    check(&app.bus, &command).await?;
     let result = command::obeyed(&app, &asked, &command, OBEYED_WITHIN).await?;
     let silence: Silence = serde_json::from_value(result).map_err(|error| {
         Problem::new(Kind::Internal, format!("the silence is set, and what it is cannot be read: {error}"))
@@ -184,9 +183,9 @@ async fn v2_set_silence(
     responses((status = 200, body = ref("#/components/schemas/GettableSilence")), Refusals))]
 async fn v2_silence(
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    InPath(id): InPath<String>,
 ) -> Result<Json<GettableSilence>, Problem> {
-    let silence = find_silence(&app, &id?).await?;
+    let silence = find_silence(&app, &id).await?;
     Ok(Json(shape::silence(silence, app.clock.now_ms())))
 }
 
@@ -196,10 +195,10 @@ async fn v2_silence(
     responses((status = 200, description = "It has ended"), Refusals))]
 async fn v2_expire_silence(
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    InPath(id): InPath<String>,
     asked: Asked,
 ) -> Result<StatusCode, Problem> {
-    let id = find_silence(&app, &id?).await?.id;
+    let id = find_silence(&app, &id).await?.id;
     command::obeyed(&app, &asked, &ExpireSilence { id }, OBEYED_WITHIN).await?;
     Ok(StatusCode::OK)
 }

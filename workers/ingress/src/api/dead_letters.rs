@@ -4,8 +4,8 @@
 
 #![expect(unused_qualifications, reason = "utoipa spells out the traits of parameter types")]
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::response::{Json, Response};
 use keelson_kit::dead_letter::STREAM;
 use keelson_kit::failure::Failure;
@@ -20,6 +20,7 @@ use utoipa_axum::routes;
 use super::access;
 use crate::app::App;
 use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
+use crate::path::InPath;
 use crate::problem::{Kind, Problem};
 
 /// Letters in one answer.
@@ -88,9 +89,8 @@ async fn list_dead_letters(
     ))]
 async fn get_dead_letter(
     State(app): State<App>,
-    sequence: Result<Path<u64>, PathRejection>,
+    InPath(sequence): InPath<u64>,
 ) -> Result<Json<Found>, Problem> {
-    let Path(sequence) = sequence?;
     let letter = app.bus.dead_letter(sequence).await?;
     let none = || {
         Problem::new(
@@ -114,19 +114,12 @@ struct Nothing {}
     ))]
 async fn redrive(
     State(app): State<App>,
-    sequence: Result<Path<u64>, PathRejection>,
+    InPath(sequence): InPath<u64>,
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path(sequence) = sequence?;
     let Nothing {} = command::body(&app, request).await?;
     command::ask(&app, &asked, &Redrive { sequence }).await
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self::new(Kind::NotFound, rejection.body_text())
-    }
 }
 
 impl From<Failure> for Problem {

@@ -1,7 +1,6 @@
 //! `/api/disaster-recovery`: backups made, listed, shown, restored, deleted, held, and made by themselves.
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{Json, Response};
 use keelson_schemas::backup::{
     Automate, AutomationReport, Backup, Backups, DeleteBackup, FindBackup, HoldBackup, Manifest, Restore,
@@ -14,7 +13,8 @@ use utoipa_axum::routes;
 use super::access;
 use crate::app::App;
 use crate::ask;
-use crate::command::{self, Asked, CommandHeaders};
+use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
+use crate::path::InPath;
 use crate::problem::Problem;
 
 const WORKER: &str = "backup";
@@ -43,15 +43,11 @@ pub(super) fn describe(generator: &mut SchemaGenerator) {
 #[utoipa::path(post, path = "/api/disaster-recovery/backup", tag = "disaster recovery", params(CommandHeaders),
     request_body = ref("#/components/schemas/Backup"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json", description = "What is not configured"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn back_up(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let backup: Backup = command::body(&app, request).await?;
-    ask::check(&app.bus, &backup).await?;
     command::ask(&app, &asked, &backup).await
 }
 
@@ -74,32 +70,27 @@ async fn list_backups(State(app): State<App>) -> Result<Json<Backups>, Problem> 
     ))]
 async fn get_backup(
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    InPath(backup_id): InPath<String>,
 ) -> Result<Json<Manifest>, Problem> {
-    let Path(backup_id) = id?;
     ask::any(&app.bus, WORKER, "manifest", &FindBackup { backup_id }).await.map(Json)
 }
 
 /// Deletes a backup, and what only it has in the repository. The newest one that is complete is not deleted.
 ///
-/// The operation's result is the BackupSummary of what is gone. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is the BackupSummary of what is gone.
 #[utoipa::path(delete, path = "/api/disaster-recovery/backup/{backupId}", tag = "disaster recovery",
     params(("backupId" = String, Path, description = "As the list names it"), CommandHeaders),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn delete_backup(
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    InPath(backup_id): InPath<String>,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    let Path(backup_id) = id?;
     let delete = DeleteBackup { backup_id };
-    ask::check(&app.bus, &delete).await?;
     command::ask(&app, &asked, &delete).await
 }
 
@@ -113,64 +104,50 @@ struct Hold {
 
 /// Holds a backup, so that neither retention nor anybody deletes it, or no longer.
 ///
-/// The operation's result is the BackupSummary. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is the BackupSummary.
 #[utoipa::path(post, path = "/api/disaster-recovery/backup/{backupId}/hold", tag = "disaster recovery",
     params(("backupId" = String, Path, description = "As the list names it, or `latest`"), CommandHeaders),
     request_body = ref("#/components/schemas/Hold"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn hold_backup(
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    InPath(backup_id): InPath<String>,
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path(backup_id) = id?;
     let Hold { held } = command::body(&app, request).await?;
     let hold = HoldBackup { backup_id, held };
-    ask::check(&app.bus, &hold).await?;
     command::ask(&app, &asked, &hold).await
 }
 
 /// Says when backups are made by themselves, and which are kept; with `dryRun`, only what would be deleted now.
 ///
-/// What is left out is as by default, not as it was. The operation's result is an AutomationReport, which the list of backups has, too. Answers 202 with the
-/// operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// What is left out is as by default, not as it was. The operation's result is an AutomationReport, which the list of backups has, too.
 #[utoipa::path(post, path = "/api/disaster-recovery/automate", tag = "disaster recovery", params(CommandHeaders),
     request_body = ref("#/components/schemas/Automate"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json", description = "What speaks against it"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn automate(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let automate: Automate = command::body(&app, request).await?;
-    ask::check(&app.bus, &automate).await?;
     command::ask(&app, &asked, &automate).await
 }
 
 /// Restores a backup, or some of it, under other names if they are wanted; never over a collection or a file that is there without `drop` and `confirm`.
 ///
-/// The operation's result is a RestoreReport. Answers 202 with the operation; or, with `Prefer: wait=N`, 200 with its end if it comes in time.
+/// The operation's result is a RestoreReport.
 #[utoipa::path(post, path = "/api/disaster-recovery/restore", tag = "disaster recovery", params(CommandHeaders),
     request_body = ref("#/components/schemas/Restore"),
     responses(
-        (status = 200, body = ref("#/components/schemas/Operation"), description = "It has ended; `state` says how"),
-        (status = 202, body = ref("#/components/schemas/Operation"), description = "It is accepted; `Location` shows what becomes of it"),
+        CommandAnswers,
         (status = 400, body = Problem, content_type = "application/problem+json", description = "What speaks against it"),
         (status = 404, body = Problem, content_type = "application/problem+json"),
-        (status = 422, body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn restore(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let restore: Restore = command::body(&app, request).await?;
-    ask::check(&app.bus, &restore).await?;
     command::ask(&app, &asked, &restore).await
 }

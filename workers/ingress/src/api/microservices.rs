@@ -1,7 +1,6 @@
 //! `/api/microservices`: services registered, watched and called.
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{Json, Response};
 use keelson_schemas::services::{
@@ -17,6 +16,7 @@ use crate::app::App;
 use crate::ask;
 use crate::call::{self, ShownReply};
 use crate::command::{self, Asked, CommandAnswers, CommandHeaders};
+use crate::path::InPath;
 use crate::problem::Problem;
 
 const WORKER: &str = "services";
@@ -39,6 +39,15 @@ pub fn routes() -> OpenApiRouter<App> {
 pub(super) fn describe(generator: &mut SchemaGenerator) {
     generator.subschema_for::<(Services, ServicesHealth, ServiceStatus, Register, Call, ShownReply)>();
     generator.subschema_for::<(TripBody, ResetBody)>();
+}
+
+/// The service that a request is about.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Path)]
+struct ServiceName {
+    /// As it is registered
+    #[serde(rename = "serviceName")]
+    name: String,
 }
 
 /// How all services fare, in short.
@@ -69,31 +78,28 @@ async fn get_status(State(app): State<App>) -> Result<Json<Services>, Problem> {
     ))]
 async fn register(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let register: Register = command::body(&app, request).await?;
-    ask::check(&app.bus, &register).await?;
     command::ask(&app, &asked, &register).await
 }
 
 /// Takes a service out of the registry.
 #[utoipa::path(delete, path = "/api/microservices/{serviceName}", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered"), CommandHeaders),
+    params(ServiceName, CommandHeaders),
     responses(
         CommandAnswers,
         (status = 404, body = Problem, content_type = "application/problem+json"),
     ))]
 async fn deregister(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    let Path(name) = name?;
     let deregister = Deregister { name };
-    ask::check(&app.bus, &deregister).await?;
     command::ask(&app, &asked, &deregister).await
 }
 
 /// How a service fares: its instances, their uptime over an hour, a day and a month, its breaker and theirs.
 #[utoipa::path(get, path = "/api/microservices/{serviceName}/status", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered")),
+    params(ServiceName),
     responses(
         (status = 200, body = ref("#/components/schemas/ServiceStatus")),
         (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -101,15 +107,14 @@ async fn deregister(
     ))]
 async fn get_service(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
 ) -> Result<Json<ServiceStatus>, Problem> {
-    let Path(name) = name?;
     ask::any(&app.bus, WORKER, "status", &FindService { name }).await.map(Json)
 }
 
 /// Renews the lease of a service.
 #[utoipa::path(post, path = "/api/microservices/{serviceName}/heartbeat", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered")),
+    params(ServiceName),
     responses(
         (status = 204, description = "It stays registered for as long again"),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "Its lease is over: register it again"),
@@ -117,9 +122,8 @@ async fn get_service(
     ))]
 async fn heartbeat(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
 ) -> Result<StatusCode, Problem> {
-    let Path(name) = name?;
     let () = ask::any(&app.bus, WORKER, "heartbeat", &FindService { name }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -128,7 +132,7 @@ async fn heartbeat(
 ///
 /// 200 has what an instance answered, whatever its status.
 #[utoipa::path(post, path = "/api/microservices/{serviceName}/call", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered")),
+    params(ServiceName),
     request_body = ref("#/components/schemas/Call"),
     responses(
         (status = 200, body = ref("#/components/schemas/ShownReply")),
@@ -142,10 +146,9 @@ async fn heartbeat(
     ))]
 async fn call_service(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
     request: Request,
 ) -> Result<Json<ShownReply>, Problem> {
-    let Path(name) = name?;
     call::call(&app, name, request).await.map(Json)
 }
 
@@ -171,7 +174,7 @@ struct ResetBody {
 
 /// Forces a breaker open, or closed, everywhere, until it is reset.
 #[utoipa::path(post, path = "/api/microservices/{serviceName}/trip", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered"), CommandHeaders),
+    params(ServiceName, CommandHeaders),
     request_body = ref("#/components/schemas/TripBody"),
     responses(
         CommandAnswers,
@@ -179,20 +182,18 @@ struct ResetBody {
     ))]
 async fn trip(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path(name) = name?;
     let TripBody { instance, to, reason } = command::body(&app, request).await?;
     let trip = Trip { name, instance, to, reason };
-    ask::check(&app.bus, &trip).await?;
     command::ask(&app, &asked, &trip).await
 }
 
 /// Closes a breaker, and leaves it to itself again.
 #[utoipa::path(post, path = "/api/microservices/{serviceName}/reset", tag = "microservices",
-    params(("serviceName" = String, Path, description = "As it is registered"), CommandHeaders),
+    params(ServiceName, CommandHeaders),
     request_body = ref("#/components/schemas/ResetBody"),
     responses(
         CommandAnswers,
@@ -200,13 +201,11 @@ async fn trip(
     ))]
 async fn reset(
     State(app): State<App>,
-    name: Result<Path<String>, PathRejection>,
+    InPath(ServiceName { name }): InPath<ServiceName>,
     asked: Asked,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path(name) = name?;
     let ResetBody { instance } = command::body(&app, request).await?;
     let reset = Reset { name, instance };
-    ask::check(&app.bus, &reset).await?;
     command::ask(&app, &asked, &reset).await
 }

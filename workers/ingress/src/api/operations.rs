@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Json;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 
 use super::access;
 use crate::app::App;
+use crate::path::InPath;
 use crate::problem::{Kind, Problem};
 
 /// Operations in one answer.
@@ -85,7 +86,10 @@ async fn list_operations(
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 503, body = Problem, content_type = "application/problem+json"),
     ))]
-async fn get_operation(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Operation>, Problem> {
+async fn get_operation(
+    State(app): State<App>,
+    InPath(id): InPath<String>,
+) -> Result<Json<Operation>, Problem> {
     found(&app, &id).await.map(Json)
 }
 
@@ -102,7 +106,7 @@ async fn get_operation(State(app): State<App>, Path(id): Path<String>) -> Result
     ))]
 async fn watch_operation(
     State(app): State<App>,
-    Path(id): Path<String>,
+    InPath(id): InPath<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     found(&app, &id).await?;
     let watch = app.bus.operations().watch(&id);
