@@ -4,6 +4,7 @@
 //! have succeeded). So every write carries an id of its own; the write is repeated under that id, and when it fails the key is
 //! read: the id found there tells one's own write from another's.
 
+mod fence;
 mod watch;
 
 use std::time::Duration;

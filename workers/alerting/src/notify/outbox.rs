@@ -17,7 +17,6 @@ use keelson_kit::publish::PublishError;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Signals;
 use keelson_schemas::codec;
-use serde::{Deserialize, Serialize};
 use tracing::{debug, error};
 
 use super::courier::{Courier, GivenUp, Parcel};
@@ -28,9 +27,7 @@ use super::keeper::Kept;
 /// The bucket that holds the groups.
 pub const BUCKET: &str = "alerts";
 /// The key that guards them: every notifier writes it before it reads them.
-const FENCE: &str = "fence";
-/// How often the fence is tried to be raised while another raises it.
-const FENCE_ATTEMPTS: usize = 16;
+pub const FENCE: &str = "fence";
 /// How long after a write that the bus refused it is tried again.
 const WRITE_AGAIN_MS: u64 = 10_000;
 
@@ -38,37 +35,6 @@ const WRITE_AGAIN_MS: u64 = 10_000;
 #[must_use]
 pub fn key_of(id: &str) -> String {
     format!("group.{id}")
-}
-
-/// What the fence says.
-#[derive(Serialize, Deserialize)]
-struct Fence {
-    /// The epoch of the lease of who raised it.
-    epoch: u64,
-}
-
-/// Keeps everybody else from writing groups from now on, also what was on its way before; gives the fence's revision, or none when a notifier with a higher epoch has raised it.
-///
-/// # Errors
-/// The bus is away.
-pub async fn raise_fence(bus: &Bus, epoch: u64) -> Result<Option<u64>, KvError> {
-    let kv = bus.kv(BUCKET);
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let found = kv.get::<Fence>(FENCE).await?;
-        if found.as_ref().is_some_and(|found| found.value.epoch > epoch) {
-            return Ok(None);
-        }
-        let raised = match found {
-            Some(found) => kv.update(FENCE, &Fence { epoch }, found.revision).await,
-            None => kv.create(FENCE, &Fence { epoch }).await,
-        };
-        match raised {
-            Err(KvError::Conflict { .. }) if attempts < FENCE_ATTEMPTS => {}
-            raised => return raised.map(Some),
-        }
-    }
 }
 
 /// What is under way, and how the groups are written.

@@ -19,7 +19,7 @@ use super::dispatch::Dispatch;
 use super::group::{Group, GroupId};
 use super::intake;
 use super::keeper::{CHECKPOINT, Keeper};
-use super::outbox::{BUCKET, Slot, key_of, raise_fence};
+use super::outbox::{BUCKET, FENCE, Slot, key_of};
 use crate::history::{Live, STREAM, subject_of};
 use crate::silences::Silences;
 
@@ -53,7 +53,7 @@ pub async fn recover(ctx: &Context, config: &NotifyConfig, epoch: u64) -> anyhow
         }
         claimed => claimed?,
     };
-    let Some(fence) = raise_fence(bus, epoch).await? else { return Ok(None) };
+    let Some(fence) = bus.kv(BUCKET).raise_fence(FENCE, epoch).await? else { return Ok(None) };
     fault::point("notify.fenced");
     let Beginning { stream, through, mut live } = begin(ctx, &checkpoint).await?;
     let alerts = Alerts::restored(known(&checkpoint).await?, through);
