@@ -39,6 +39,7 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Alerting, "transition.publishing"),
     (Passer::Cdn, "cdn.buried"),
     (Passer::Cdn, "cdn.kept"),
+    (Passer::Cdn, "cdn.recorded"),
     (Passer::Cdn, "cdn.sending"),
     (Passer::Cdn, "cdn.sent"),
     (Passer::Cdn, "cdn.telling"),

@@ -80,6 +80,15 @@ async fn without_keeping_what_is_open_purges_are_lost() {
     println!("without what is open: {} never came, the first: {}", lost.len(), lost[0]);
 }
 
+/// Calls that are paid for, and that nobody remembers to have made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_records_of_calls_they_are_made_twice() {
+    let verdict = cdn::sabotaged("record").await;
+    let twice: Vec<&String> = verdict.findings.iter().filter(|finding| finding.ends_with("times")).collect();
+    assert!(!twice.is_empty(), "without records no call was made twice: the check does not see it");
+    println!("without records of calls: {} findings, the first: {}", twice.len(), twice[0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sabotage_no_purge_is_lost() {
     cdn::sabotaged("").await.assert_sound();

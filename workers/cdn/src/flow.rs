@@ -7,9 +7,10 @@
 mod answer;
 mod calls;
 mod life;
+mod resume;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,13 @@ use crate::health::{Health, Standing};
 use crate::latest::Latest;
 use crate::limits::Limits;
 use crate::purge::{Purge, Request};
+use crate::record::Record;
 use crate::selector::{Kind, Selector};
 use crate::url::EdgeUrl;
 
 pub use answer::{Answer, Quota};
 pub use life::{Look, Sight};
+use resume::Resumed;
 
 /// A moment, as a clock and as a calendar say it.
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +64,8 @@ pub struct Call {
     pub id: u64,
     /// What is to be sent.
     pub batch: Arc<Batch>,
+    /// What is to be written down first, under the batch's reference.
+    pub record: Option<Record>,
 }
 
 /// How far a stream of requests is: what a successor needs to go on.
@@ -88,6 +93,9 @@ pub struct Flow {
     ready: VecDeque<Batch>,
     put_off: FxHashMap<u64, Batch>,
     calls: FxHashMap<u64, Arc<Batch>>,
+    /// What is written down of calls that are to be made once only: their names, and for which purges they are.
+    records: BTreeMap<String, Vec<Key>>,
+    resumed: FxHashMap<Key, Resumed>,
     next_id: u64,
     looks: VecDeque<(Key, EdgeUrl, usize)>,
     looking: usize,
@@ -122,6 +130,8 @@ impl Flow {
             ready: VecDeque::new(),
             put_off: FxHashMap::default(),
             calls: FxHashMap::default(),
+            records: BTreeMap::new(),
+            resumed: FxHashMap::default(),
             next_id: 0,
             looks: VecDeque::new(),
             looking: 0,
@@ -177,9 +187,11 @@ impl Flow {
         }
         self.under_way += weight(&request);
         self.purges.insert(key, Purge::new(request));
-        match self.standing.health() {
-            Health::Refused(reason) => self.give_up_if_asked(key, &reason.clone(), now),
-            _ => self.send(key, now),
+        let resumed = self.resumed.remove(&key);
+        match (resumed, self.standing.health()) {
+            (Some(resumed), _) => self.go_on(key, resumed, now),
+            (None, Health::Refused(reason)) => self.give_up_if_asked(key, &reason.clone(), now),
+            (None, _) => self.send(key, now),
         }
     }
 
@@ -262,6 +274,7 @@ impl Flow {
             let Some(open) = self.to_read_again.pop_front() else { return };
             if open < key {
                 self.open.remove(&open);
+                self.resumed.remove(&open);
             }
         }
     }

@@ -62,6 +62,12 @@ impl Keeper {
         &self.kept
     }
 
+    /// As far as a successor reads it back: when there is much that is not done, less than what was kept.
+    #[must_use]
+    pub fn read_back(&self) -> Position {
+        read(&written(&self.kept))
+    }
+
     /// Keeps a position; false when a newer sender has been there.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Consumes: `keelson.evt.content.changed` and `keelson.evt.cdn.requested`, in order; commands to purge and to warm.
 //! Publishes: `keelson.evt.cdn.<requested|verified|unverifiable|stale|failed|signals>`; answers `keelson.qry.cdn.*`.
-//! Keeps: how far each cache is with what was asked for.
+//! Keeps: how far each cache is with what was asked for; calls that are to be made once only, before they are made.
 //! On failure: the next sender of a cache does again what had not ended; a purge that is sent once more harms nothing.
 
 pub mod batch;
@@ -16,11 +16,13 @@ pub mod index;
 pub mod intake;
 pub mod keeper;
 pub mod latest;
+pub mod ledger;
 pub mod limits;
 pub mod plan;
 pub mod provider;
 pub mod purge;
 pub mod reach;
+pub mod record;
 pub mod report;
 pub mod selector;
 pub mod sender;

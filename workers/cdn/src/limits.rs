@@ -18,6 +18,8 @@ pub struct Limits {
     pub all: Option<PerCall>,
     /// Calls that may be under way at once.
     pub calls_at_once: usize,
+    /// Whether a call is to be made once only, since each is paid for: it is recorded before, and asked for again under the same name.
+    pub once: bool,
 }
 
 /// What one call takes of a kind.
@@ -59,6 +61,7 @@ pub const VARNISH: Limits = Limits {
     prefix: Some(one(false)),
     all: Some(one(false)),
     calls_at_once: 32,
+    once: false,
 };
 
 /// A plan at Cloudflare.
@@ -98,17 +101,19 @@ pub fn cloudflare(plan: CloudflarePlan, hosts: usize) -> Limits {
         prefix: up_to((100 / hosts.max(1)).max(1), calls),
         all: up_to(1, calls),
         calls_at_once: 4,
+        once: false,
     }
 }
 
 /// CloudFront: docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide, "Concurrent invalidation request maximum". Of one distribution 3,000 paths and, beside them, 15
 /// wildcards may be in progress; a call here lasts until its invalidation is completed, so that three calls never exceed either. There are no
-/// tags, and nothing is soft.
+/// tags, and nothing is soft. Each path is paid for; asked for again under the same reference, it is the same invalidation.
 pub const CLOUDFRONT: Limits = {
     const fn up_to(items: usize) -> Option<PerCall> {
-        Some(PerCall { items, bytes: usize::MAX, soft: false, rate: None })
+        // As much as a record of the call may hold.
+        Some(PerCall { items, bytes: 400_000, soft: false, rate: None })
     }
-    Limits { url: up_to(1_000), tag: None, prefix: up_to(5), all: up_to(1), calls_at_once: 3 }
+    Limits { url: up_to(1_000), tag: None, prefix: up_to(5), all: up_to(1), calls_at_once: 3, once: true }
 };
 
 /// Fastly: www.fastly.com/documentation/reference/api/purging and "Resource limits". 256 surrogate keys a call; an average of 100,000 purges an hour, which half
@@ -121,5 +126,6 @@ pub const FASTLY: Limits = {
         prefix: None,
         all: Some(one(false)),
         calls_at_once: 16,
+        once: false,
     }
 };

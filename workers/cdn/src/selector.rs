@@ -29,7 +29,7 @@ pub enum Selector {
 }
 
 /// What kind of thing it is: providers take each kind in calls of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     /// [`Selector::Url`]
     Url,

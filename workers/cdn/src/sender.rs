@@ -20,10 +20,12 @@ use tracing::debug;
 
 use crate::batch::Key;
 use crate::board::Board;
-use crate::flow::{Answer, Flow, Look, Now, Sight};
+use crate::flow::{Answer, Call, Flow, Look, Now, Sight};
 use crate::index::Index;
 use crate::intake::Intake;
 use crate::keeper::Keeper;
+use crate::ledger::{Ledger, LedgerError};
+use crate::provider::Provider;
 use crate::setup::{Lane, Setup};
 use tell::Said;
 
@@ -75,7 +77,9 @@ struct Tenure<'a> {
     /// None while it is keeping.
     keeper: Option<Keeper>,
     keeping: FuturesUnordered<BoxFuture<'static, (Keeper, anyhow::Result<bool>)>>,
-    calls: FuturesUnordered<BoxFuture<'static, (u64, Answer)>>,
+    /// Where calls are written down that are to be made once only.
+    ledger: Option<Ledger>,
+    calls: FuturesUnordered<BoxFuture<'static, (u64, Result<Answer, Fenced>)>>,
     looks: FuturesUnordered<BoxFuture<'static, (Look, Sight)>>,
     reports: FuturesUnordered<BoxFuture<'static, Vec<Key>>>,
     keep_at: Instant,
@@ -94,7 +98,10 @@ impl Tenure<'_> {
             tokio::select! {
                 biased;
                 () = self.lease.over(&self.job.ctx.tasks) => return self.leave().await,
-                Some((call, answer)) = self.calls.next(), if !self.calls.is_empty() => self.answered(call, answer),
+                Some((call, answer)) = self.calls.next(), if !self.calls.is_empty() => {
+                    let Ok(answer) = answer else { return Ok(()) };
+                    self.answered(call, answer);
+                }
                 Some((look, sight)) = self.looks.next(), if !self.looks.is_empty() => {
                     self.flow.looked(look, sight, self.job.now());
                 }
@@ -123,9 +130,9 @@ impl Tenure<'_> {
             return;
         }
         while let Some(call) = self.flow.next_call(now) {
-            let provider = Arc::clone(&self.job.lane.provider);
+            let (provider, ledger) = (Arc::clone(&self.job.lane.provider), self.ledger.clone());
             fault::point("cdn.sending");
-            self.calls.push(async move { (call.id, provider.send(&call.batch).await) }.boxed());
+            self.calls.push(async move { (call.id, make(&call, &*provider, ledger.as_ref()).await) }.boxed());
         }
         while let Some(look) = self.flow.next_look() {
             let edge = self.job.lane.edge.clone();
@@ -158,4 +165,19 @@ impl Tenure<'_> {
         while self.keeping.next().await.is_some() {}
         Ok(())
     }
+}
+
+/// Another sender has been there.
+struct Fenced;
+
+/// Makes a call, once it is written down if it has to be.
+async fn make(call: &Call, provider: &dyn Provider, ledger: Option<&Ledger>) -> Result<Answer, Fenced> {
+    if let (Some(ledger), Some(record)) = (ledger, &call.record) {
+        match ledger.write(&call.batch.reference, record).await {
+            Ok(()) => {}
+            Err(LedgerError::Fenced) => return Err(Fenced),
+            Err(LedgerError::Refused(reason)) => return Ok(Answer::Refused(reason)),
+        }
+    }
+    Ok(provider.send(&call.batch).await)
 }

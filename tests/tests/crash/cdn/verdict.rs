@@ -58,13 +58,15 @@ pub struct Providers([Provider; 4]);
 struct Provider {
     name: &'static str,
     has_tags: bool,
+    /// Whether each call is paid for.
+    once: bool,
     fake: Fake,
 }
 
 impl Providers {
     /// Starts all.
     pub async fn start() -> Self {
-        let of = |name, has_tags, fake| Provider { name, has_tags, fake };
+        let of = |name, has_tags, fake| Provider { name, has_tags, once: name == "cloudfront", fake };
         Self([
             of("varnish", true, varnish::start().await),
             of("cloudflare", false, cloudflare::start().await),
@@ -89,7 +91,7 @@ impl Providers {
     }
 
     /// What does not hold, and goes on not to hold for as long as `patience`: every purge was seen after it was asked for, and once more after the
-    /// rebound; no call was over a limit; what nobody can read is a dead letter, once.
+    /// rebound, not more often where that is paid for; no call was over a limit; what nobody can read is a dead letter, once.
     pub async fn findings(
         &self,
         asked: &[Asked],
@@ -123,6 +125,9 @@ impl Provider {
                 Some(format!("{}: {} {}", self.name, asked.name, wrong(times, asked.at)?))
             })
             .collect();
+        if self.once {
+            lost.extend(made_too_often(&seen, asked).map(|finding| format!("{}: {finding}", self.name)));
+        }
         // Those that never came before those that came once.
         lost.sort_by_key(|finding| finding.ends_with("again"));
         let more = lost.len().saturating_sub(MOST_NAMED);
@@ -143,6 +148,15 @@ impl Provider {
         }
         seen
     }
+}
+
+/// What changed once, and was purged otherwise than once and again after the rebound.
+fn made_too_often(seen: &HashMap<String, Vec<Instant>>, asked: &[Asked]) -> impl Iterator<Item = String> {
+    let mut changes: HashMap<&str, usize> = HashMap::new();
+    asked.iter().for_each(|asked| *changes.entry(&asked.name).or_default() += 1);
+    let times =
+        seen.iter().filter(move |(name, times)| times.len() > 2 && changes.get(name.as_str()) == Some(&1));
+    times.map(|(name, times)| format!("{name} was purged {} times", times.len()))
 }
 
 /// What is wrong with a purge that was seen at these times and asked for at that.

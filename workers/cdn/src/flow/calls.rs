@@ -20,9 +20,10 @@ impl Flow {
         if batch.reference.is_empty() {
             batch.reference = format!("keelson-{}-{id}", now.ms);
         }
+        let record = self.record(&batch);
         let batch = Arc::new(batch);
         self.calls.insert(id, Arc::clone(&batch));
-        Some(Call { id, batch })
+        Some(Call { id, batch, record })
     }
 
     /// What became of a call.
@@ -91,10 +92,14 @@ impl Flow {
     }
 
     fn done(&mut self, batch: &Batch, request_id: &Option<String>, now: Now) {
-        for key in batch.items.iter().flat_map(|item| &item.purges) {
-            if let Some(purge) = self.purges.get_mut(key) {
-                purge.called(request_id);
-                self.acknowledged(*key, now);
+        for item in &batch.items {
+            for key in &item.purges {
+                if let Some(purge) = self.purges.get_mut(key) {
+                    purge.called(request_id);
+                    self.acknowledged(*key, now);
+                } else if let Some(resumed) = self.resumed.get_mut(key) {
+                    resumed.done(&item.selector, request_id);
+                }
             }
         }
     }
@@ -102,10 +107,13 @@ impl Flow {
     /// One selector cannot be purged; the others of its purges still can.
     fn refused(&mut self, batch: &Batch, reason: &str, now: Now) {
         for item in &batch.items {
+            let reason = || format!("{} is refused: {reason}", item.selector);
             for key in &item.purges {
                 if let Some(purge) = self.purges.get_mut(key) {
-                    purge.refused.get_or_insert_with(|| format!("{} is refused: {reason}", item.selector));
+                    purge.refused.get_or_insert_with(reason);
                     self.acknowledged(*key, now);
+                } else if let Some(resumed) = self.resumed.get_mut(key) {
+                    resumed.refused(&item.selector, reason());
                 }
             }
         }

@@ -7,6 +7,7 @@ use keelson_schemas::cdn::Version;
 
 use super::{Flow, Now, Timer, weight};
 use crate::batch::Key;
+use crate::selector::Selector;
 use crate::url::EdgeUrl;
 
 /// Waits before a URL that shows something old is looked at again: softly purged copies are served once more, and large edges need a moment.
@@ -44,12 +45,18 @@ impl Flow {
     pub(super) fn send(&mut self, key: Key, now: Now) {
         let Some(purge) = self.purges.get_mut(&key) else { return };
         purge.rounds += 1;
-        purge.open = purge.request.selectors.len();
-        if purge.open == 0 {
+        if purge.request.selectors.is_empty() {
             return self.end(key, now);
         }
+        self.enqueue(key, |_| true);
+    }
+
+    /// Lets those selectors of a purge wait that are among `which`.
+    pub(super) fn enqueue(&mut self, key: Key, which: impl Fn(&Selector) -> bool) {
+        let Some(purge) = self.purges.get_mut(&key) else { return };
         let (request, again) = (Arc::clone(&purge.request), purge.rounds > 1);
-        for selector in &request.selectors {
+        for selector in request.selectors.iter().filter(|selector| which(selector)) {
+            purge.open += 1;
             let soft = request.soft && self.limits.of(selector.kind()).is_some_and(|limit| limit.soft);
             self.queue.add(selector, soft, again, key);
         }
@@ -58,9 +65,12 @@ impl Flow {
     pub(super) fn acknowledged(&mut self, key: Key, now: Now) {
         let Some(purge) = self.purges.get_mut(&key) else { return };
         purge.open = purge.open.saturating_sub(1);
-        if purge.open > 0 {
-            return;
-        }
+        self.if_round_is_over(key, now);
+    }
+
+    /// What follows once all of a round is acknowledged.
+    pub(super) fn if_round_is_over(&mut self, key: Key, now: Now) {
+        let Some(purge) = self.purges.get_mut(&key).filter(|purge| purge.open == 0) else { return };
         if purge.rounds > 1 {
             return self.look(key, now);
         }

@@ -1,5 +1,7 @@
 //! Purges under failures, crashes and coalescing, against a model that remembers what the provider was told when.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -21,8 +23,12 @@ const LIMITS: Limits = Limits {
     ..VARNISH
 };
 
+fn site() -> Site {
+    Site::new("cdn.example", &[]).unwrap()
+}
+
 fn selector(n: u8) -> Selector {
-    let site = Site::new("cdn.example", &[]).unwrap();
+    let site = site();
     match n {
         0..=3 => Selector::Tag(format!("tag:{n}").into()),
         4 | 5 => Selector::Url(site.url(&format!("https://cdn.example/{n}")).unwrap()),
@@ -61,7 +67,13 @@ struct Seen {
 }
 
 struct Model {
+    limits: Limits,
     flow: Flow,
+    /// Calls that are written down, and all that ever were.
+    written: BTreeMap<String, Record>,
+    ever_written: BTreeMap<String, Record>,
+    /// Calls that have had their effect.
+    made: BTreeSet<String>,
     stream: Vec<(u64, Vec<Selector>, bool)>,
     next: usize,
     kept: Position,
@@ -103,9 +115,14 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(once: bool) -> Self {
+        let limits = Limits { once, ..LIMITS };
         Self {
-            flow: Flow::new("varnish", LIMITS, POLICY, Position::default()),
+            limits,
+            flow: Flow::new("varnish", limits, POLICY, Position::default()),
+            written: BTreeMap::new(),
+            ever_written: BTreeMap::new(),
+            made: BTreeSet::new(),
             stream: Vec::new(),
             next: 0,
             kept: Position::default(),
@@ -133,6 +150,7 @@ impl Model {
                     assert!(self.calls.len() < LIMITS.calls_at_once);
                     let most = LIMITS.of(call.batch.kind).unwrap().items;
                     assert!(call.batch.items.len() <= most);
+                    self.write_down(&call);
                     self.calls.push((call, (self.step, self.now.at)));
                 }
             }
@@ -155,10 +173,32 @@ impl Model {
                 self.flow.pass_time(self.now);
             }
             Op::Tell => self.tell(),
-            Op::Keep => self.kept = self.flow.position(),
+            Op::Keep => {
+                self.kept = self.flow.position();
+                self.flow.forget(&self.kept).iter().for_each(|over| _ = self.written.remove(over));
+            }
             Op::Crash => self.crash(),
             Op::Answer(..) | Op::Looked(..) => {}
         }
+    }
+
+    /// A call that is to be made once only is written down before, and names the same whenever it is made.
+    fn write_down(&mut self, call: &Call) {
+        if !self.limits.once {
+            return assert_eq!(call.record, None);
+        }
+        let (reference, mut named) =
+            (&call.batch.reference, call.batch.items.iter().map(|item| &item.selector));
+        if let Some(record) = &call.record {
+            self.written.insert(reference.clone(), record.clone());
+            assert_eq!(
+                self.ever_written.insert(reference.clone(), record.clone()),
+                None,
+                "{reference} is new"
+            );
+        }
+        let recorded = self.written[reference].clone().read(&site()).unwrap();
+        assert!(recorded.items.iter().map(|(selector, _)| selector).eq(named.by_ref()));
     }
 
     fn take(&mut self) {
@@ -179,12 +219,15 @@ impl Model {
         let answer = match answer {
             0 => Answer::Retry { after: None, reason: "503".into() },
             1 => Answer::Retry { after: Some(Duration::from_secs(1)), reason: "429".into() },
-            2 if call.batch.items.len() > 1 => Answer::Refused("too many".into()),
+            2 if call.batch.items.len() > 1 && !self.made.contains(&call.batch.reference) => {
+                Answer::Refused("too many".into())
+            }
             3 if call.batch.tries == 0 => Answer::Credentials("who are you".into()),
             4 if call.batch.tries < 3 => Answer::Full("too much in progress".into()),
             _ => Answer::done(None),
         };
         if matches!(answer, Answer::Done { .. }) {
+            self.made.insert(call.batch.reference.clone());
             let (soft, done) = (call.batch.soft, self.now.at);
             let items = call.batch.items.iter();
             self.seen.extend(items.map(|item| Seen { selector: item.selector.clone(), soft, sent, done }));
@@ -200,7 +243,13 @@ impl Model {
 
     /// All that was not kept is gone, and of calls under way nobody knows.
     fn crash(&mut self) {
-        self.flow = Flow::new("varnish", LIMITS, POLICY, self.kept.clone());
+        self.act(Op::Advance(1));
+        let had_effect = self.calls.iter().filter(|(_, (step, _))| step % 2 == 0);
+        self.made.extend(had_effect.map(|(call, _)| call.batch.reference.clone()));
+        self.flow = Flow::new("varnish", self.limits, POLICY, self.kept.clone());
+        let written = self.written.clone().into_iter();
+        self.flow
+            .resume(written.map(|(reference, record)| (reference, record.read(&site()).unwrap())).collect());
         (self.calls, self.looks) = Default::default();
         let first_open = self.kept.open.first().copied().unwrap_or(self.kept.read + 1);
         self.next = usize::try_from(first_open - 1).unwrap();
@@ -237,14 +286,35 @@ impl Model {
                 assert!(again, "message {} lost its rebound of {selector}", key + 1);
             }
         }
+        self.check_once();
+    }
+}
+
+impl Model {
+    /// Each time that a purge is sent, each of its selectors is in one call that had an effect.
+    fn check_once(&self) {
+        let mut calls: BTreeMap<(Selector, Key, u32), &str> = BTreeMap::new();
+        for reference in &self.made {
+            let Some(record) = self.ever_written.get(reference) else { continue };
+            for (selector, purges) in record.clone().read(&site()).unwrap().items {
+                for (key, round) in purges {
+                    let other = calls.insert((selector.clone(), key, round), reference);
+                    assert_eq!(other, None, "{selector} of {key}, round {round}, is in {reference} too");
+                }
+            }
+        }
+        assert!(!self.limits.once || self.made.iter().all(|made| self.ever_written.contains_key(made)));
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn nothing_is_lost_whatever_fails_and_wherever_it_crashes(ops in proptest::collection::vec(op(), 1..300)) {
-        let mut model = Model::new();
+    fn nothing_is_lost_whatever_fails_and_wherever_it_crashes(
+        ops in proptest::collection::vec(op(), 1..300),
+        once in any::<bool>(),
+    ) {
+        let mut model = Model::new(once);
         ops.into_iter().for_each(|op| model.act(op));
         model.finish();
         model.check();

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::stream::FuturesUnordered;
 use keelson_kit::follow::{FollowOptions, Start};
 use keelson_kit::lease::Lease;
 use tracing::{info, warn};
 
+use super::keep::OLD_CALLS;
 use super::tell::Said;
 use super::{Job, STREAM, Tenure};
 use crate::flow::{Flow, Position};
 use crate::index::Index;
 use crate::intake::{self, Intake};
 use crate::keeper::Keeper;
+use crate::ledger::{self, Ledger};
 
 /// How far back a lane begins that never was: what was published while everything started is not left out.
 const FIRST_LOOK_BACK: Duration = Duration::from_secs(600);
@@ -28,6 +31,14 @@ impl<'a> Tenure<'a> {
         let Some(keeper) = Keeper::open(bus, &lane.name, lease.epoch(), stream.created_ms).await? else {
             return Ok(None);
         };
+        let opened = match lane.limits.once {
+            true => {
+                let opened = Ledger::open(bus, &job.ctx.clock, &lane.name, lease.epoch(), stream.created_ms);
+                let Some(opened) = opened.await? else { return Ok(None) };
+                Some(opened)
+            }
+            false => None,
+        };
         let position =
             what_is_left(keeper.kept().clone(), stream.first_sequence, stream.last_sequence, &lane.name);
         let (start, first) = start(&position, job.ctx.clock.now_ms());
@@ -39,8 +50,22 @@ impl<'a> Tenure<'a> {
             "sends purges"
         );
         let now = job.ctx.clock.now();
+        let is_known = position.read >= keeper.kept().read;
+        let mut flow = Flow::new(&lane.name, lane.limits, job.setup.policy(), position);
+        let ledger = opened.map(|(ledger, calls)| {
+            match is_known {
+                true => flow.resume(ledger::read(calls, &site, &lane.name)),
+                // They are for messages of another stream.
+                false => {
+                    let calls = calls.into_iter().map(|(reference, _)| reference).collect();
+                    job.ctx.tasks.spawn_once(OLD_CALLS, ledger.clone().remove(calls).map(Ok));
+                }
+            }
+            ledger
+        });
         Ok(Some(Self {
-            flow: Flow::new(&lane.name, lane.limits, job.setup.policy(), position),
+            flow,
+            ledger,
             index: Index::default(),
             intake: Intake {
                 site,

@@ -12,6 +12,8 @@ use crate::keeper::Keeper;
 
 /// How often the position is kept.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
+/// The task that removes what is written down of calls.
+pub(super) const OLD_CALLS: &str = "old calls of cdn";
 
 impl Tenure<'_> {
     /// Keeps the position, beside the work: a bus that is away must not hold up what is to be sent.
@@ -36,10 +38,21 @@ impl Tenure<'_> {
     /// False when another sender has been there.
     pub(super) fn kept(&mut self, keeper: Keeper, kept: anyhow::Result<bool>) -> bool {
         fault::point("cdn.kept");
+        self.forget(&keeper);
         self.keeper = Some(keeper);
         kept.unwrap_or_else(|error| {
             debug!(cdn.lane = self.job.lane.name, error = %format!("{error:#}"), "the position cannot be kept now");
             true
         })
+    }
+
+    /// Removes what was written down of calls whose purges have ended. Not before that is kept: a successor would send them anew.
+    fn forget(&mut self, keeper: &Keeper) {
+        let Some(ledger) = &self.ledger else { return };
+        let over = self.flow.forget(&keeper.read_back());
+        if !over.is_empty() {
+            let removing = ledger.clone().remove(over);
+            self.job.ctx.tasks.spawn_once(OLD_CALLS, removing.map(Ok));
+        }
     }
 }
