@@ -23,6 +23,8 @@ use keelson_schemas::cdn::{CdnStatus, PurgeOutcome, PurgeOutcomes};
 use keelson_schemas::operation::Operation;
 
 pub const SOON: Duration = Duration::from_secs(15);
+/// How long copies last, unless a test says otherwise.
+pub const LASTS: Duration = Duration::from_secs(600);
 /// The host that readers name.
 pub const HOST: &str = "edge.example:6081";
 
@@ -37,12 +39,13 @@ pub struct Origin {
 struct Content {
     versions: Mutex<HashMap<String, u64>>,
     delay_ms: AtomicU64,
+    max_age_s: AtomicU64,
     fetches: AtomicU64,
 }
 
 impl Origin {
     pub async fn start() -> Self {
-        let state = Arc::new(Content::default());
+        let state = Arc::new(Content { max_age_s: AtomicU64::new(LASTS.as_secs()), ..Content::default() });
         let router = Router::new().fallback(serve).with_state(state.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -63,6 +66,11 @@ impl Origin {
         self.state.delay_ms.store(delay.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// How long copies of what is served from now on last.
+    pub fn max_age(&self, age: Duration) {
+        self.state.max_age_s.store(age.as_secs(), Ordering::SeqCst);
+    }
+
     pub fn fetches(&self) -> u64 {
         self.state.fetches.load(Ordering::SeqCst)
     }
@@ -80,7 +88,7 @@ async fn serve(State(state): State<Arc<Content>>, uri: Uri) -> Response {
     let headers = response.headers_mut();
     let mut set = |name, value: String| headers.insert(name, HeaderValue::from_str(&value).unwrap());
     set("etag", format!("\"{version}\""));
-    set("cache-control", "max-age=600".into());
+    set("cache-control", format!("max-age={}", state.max_age_s.load(Ordering::SeqCst)));
     set("surrogate-key", format!("page{} all", path.replace('/', ":")));
     response
 }

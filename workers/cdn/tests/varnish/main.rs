@@ -4,11 +4,11 @@
 
 mod fixture;
 mod load;
+mod race;
 
 use std::time::Duration;
 
 use fixture::{HOST, Place, eventually};
-use futures::future::join_all;
 use keelson_schemas::cdn::{AssetUrl, FindAssetUrl, ProviderHealth, PurgeState, Served};
 use keelson_schemas::operation::State;
 
@@ -97,42 +97,6 @@ async fn commands_without_meaning_send_nothing_and_everything_is_purged_only_so_
         "{second:?}"
     );
     worker.stop().await;
-}
-
-/// How many of some readers' URLs still show what was before the change, when purges raced with fetches under way.
-async fn raced(more: &str, urls: usize) -> usize {
-    let place = Place::new().await;
-    let worker = place.worker(more).await;
-    eventually("a sender", async || (place.status().await.providers[0].error.is_none()).then_some(())).await;
-    let paths: Vec<String> = (0..urls).map(|n| format!("/race/{n}")).collect();
-    place.origin.delay(Duration::from_millis(600));
-    // The fetch reads the old version and takes its time; meanwhile the content changes and is purged.
-    let fetches = join_all(paths.iter().map(|path| place.read(path)));
-    let changes = async {
-        while place.origin.fetches() < urls as u64 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        for path in &paths {
-            place.change(path).await;
-        }
-    };
-    let (read, ()) = tokio::join!(fetches, changes);
-    assert!(read.iter().all(|(version, _)| *version == 1), "all were under way");
-    place.origin.delay(Duration::ZERO);
-    place.outcomes(urls).await;
-    let now = join_all(paths.iter().map(|path| place.read(path))).await;
-    worker.stop().await;
-    now.iter().filter(|(version, _)| *version == 1).count()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fetches_under_way_leave_nothing_old_after_the_rebound() {
-    assert_eq!(raced("[verify]\nenabled = false", 50).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn without_the_rebound_they_do() {
-    assert!(raced("rebound = \"0s\"\n[verify]\nenabled = false", 50).await > 25);
 }
 
 #[tokio::test(flavor = "multi_thread")]
