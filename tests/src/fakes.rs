@@ -53,6 +53,7 @@ pub struct Kept {
     /// How many a call may name: older plans take fewer.
     pub most_items: Option<usize>,
     taken: VecDeque<(Instant, usize)>,
+    named: VecDeque<(Instant, usize)>,
 }
 
 impl Fake {
@@ -110,6 +111,19 @@ impl Kept {
         let fits = missing + every * u32::try_from(tokens).expect("a small number") <= window;
         if fits {
             self.taken.push_back((now, tokens));
+        }
+        fits
+    }
+
+    /// Whether so many may be named now: at most `most` in any `window`.
+    fn has_room_within(&mut self, count: usize, most: usize, window: Duration) -> bool {
+        let now = Instant::now();
+        while self.named.front().is_some_and(|(at, _)| now.duration_since(*at) >= window) {
+            self.named.pop_front();
+        }
+        let fits = self.named.iter().map(|(_, count)| count).sum::<usize>() + count <= most;
+        if fits {
+            self.named.push_back((now, count));
         }
         fits
     }

@@ -17,6 +17,7 @@ pub const ZONE: &str = "023e105f4ecef8ad9ca31a8372d0c353";
 pub const TOKEN: &str = "a-token-of-cloudflare";
 
 const MOST_ITEMS: usize = 100;
+const URLS_A_SECOND: usize = 800;
 const BURST: usize = 25;
 const EVERY: Duration = Duration::from_secs(12);
 
@@ -60,7 +61,11 @@ fn take(fake: &Fake, body: &Value) -> Response {
             return error(StatusCode::BAD_REQUEST, 1094, &why);
         }
     };
-    if call.kind != "files" && !kept.has_room(1, BURST, EVERY) {
+    let has_room = match call.kind {
+        "files" => kept.has_room_within(call.items.len(), URLS_A_SECOND, Duration::from_secs(1)),
+        _ => kept.has_room(1, BURST, EVERY),
+    };
+    if !has_room {
         kept.wrong.push("too many calls".to_owned());
         let mut answer = error(StatusCode::TOO_MANY_REQUESTS, 10_429, "Rate limited");
         answer.headers_mut().insert("retry-after", HeaderValue::from_static("12"));

@@ -1,5 +1,7 @@
 //! Fastly's purging API for one service: www.fastly.com/documentation/reference/api/purging.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +17,7 @@ pub const SERVICE: &str = "SU1Z0isxPaozGVKXdv0eY";
 pub const TOKEN: &str = "a-token-of-fastly";
 
 const MOST_KEYS: usize = 256;
+const PURGES_AN_HOUR: usize = 100_000;
 
 /// Starts one.
 pub async fn start() -> Fake {
@@ -88,6 +91,12 @@ fn take(
         let said = json!({ "msg": "Record not found", "detail": "Cannot find service" });
         return super::json(StatusCode::NOT_FOUND, &said);
     }
+    let mut kept = fake.kept();
+    if !kept.has_room_within(items.len(), PURGES_AN_HOUR, Duration::from_secs(3_600)) {
+        kept.wrong.push("too many purges".to_owned());
+        return super::json(StatusCode::TOO_MANY_REQUESTS, &json!({ "msg": "Exceeded rate limit" }));
+    }
+    drop(kept);
     let soft = headers.contains_key("fastly-soft-purge");
     fake.kept().calls.push(Call::now(kind, items, soft));
     super::json(StatusCode::OK, &answer)

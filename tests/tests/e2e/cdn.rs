@@ -81,7 +81,7 @@ async fn every_item_arrives_and_no_limit_is_exceeded() {
     let tags = names("video:", 257);
     let operation = two.purge(&json!({ "tags": tags, "soft": true })).await;
     assert_eq!(operation["state"], "succeeded", "{operation}");
-    let urls = names("https://cdn.example/v/", 3_001);
+    let urls = names("https://cdn.example/v/", 10_000);
     let operation = two.purge(&json!({ "urls": urls })).await;
     assert_eq!(operation["state"], "succeeded", "{operation}");
     let prefixes = names("/p/", 16);

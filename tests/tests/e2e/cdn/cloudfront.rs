@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::PATIENCE;
 
-async fn up(url: &str, distribution: &str) -> Up {
+pub async fn up(url: &str, distribution: &str) -> Up {
     let section = "[cdn]\nproviders = [\"cloudfront\"]\ndomain = \"cdn.example\"\nrebound = \"0s\"\nrebound_all = \"0s\"\n\
                    [cdn.verify]\nenabled = false\n";
     let place = Place::new()
@@ -25,7 +25,7 @@ async fn up(url: &str, distribution: &str) -> Up {
     Up::start_in(place).await
 }
 
-async fn purge(up: &Up, body: &Value) -> Value {
+pub async fn purge(up: &Up, body: &Value) -> Value {
     let request = up.client().request(Method::POST, "/api/cdn/purge").timeout(PATIENCE);
     let request = request.header("prefer", format!("wait={}", PATIENCE.as_secs()));
     request.json(body).send().await.expect("an answer").json().await.expect("JSON")
@@ -45,6 +45,19 @@ async fn every_path_is_invalidated_and_never_too_much_at_once() {
     assert!(fake.kept().wrong.is_empty(), "{:?}", fake.kept().wrong);
     let named: usize = fake.kept().calls.iter().map(|call| call.items.len()).sum();
     assert_eq!(named, 3_017, "each is paid for once");
+}
+
+#[tokio::test]
+async fn ten_thousand_urls_arrive_and_never_too_many_at_once() {
+    let fake = cloudfront::start().await;
+    let up = up(fake.url(), DISTRIBUTION).await;
+    let urls: Vec<String> = (0..10_000).map(|n| format!("https://cdn.example/v/{n}")).collect();
+    let operation = purge(&up, &json!({ "urls": urls })).await;
+    assert_eq!(operation["state"], "succeeded", "{operation}");
+    assert_eq!(fake.seen("files"), urls.iter().map(|url| url.replace("https://cdn.example", "")).collect());
+    assert!(fake.kept().wrong.is_empty(), "{:?}", fake.kept().wrong);
+    let named: usize = fake.kept().calls.iter().map(|call| call.items.len()).sum();
+    assert_eq!(named, 10_000, "each is paid for once");
 }
 
 #[tokio::test]
