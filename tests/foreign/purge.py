@@ -44,4 +44,29 @@ def fastly(url, service, token):
         raise AssertionError("a wrong token was taken")
 
 
-{"cloudflare": cloudflare, "fastly": fastly}[sys.argv[1]](*sys.argv[2:])
+def cloudfront(url, distribution, _):
+    import time
+
+    import aws
+    from botocore.exceptions import ClientError
+
+    client = aws.cloudfront(url)
+
+    def create(reference, paths):
+        batch = {"CallerReference": reference, "Paths": {"Quantity": len(paths), "Items": paths}}
+        return client.create_invalidation(DistributionId=distribution, InvalidationBatch=batch)["Invalidation"]
+
+    first = create("one", ["/a?b=c&d=e", "/v/*"])
+    assert first["Status"] == "InProgress", first
+    assert create("one", ["/a?b=c&d=e", "/v/*"])["Id"] == first["Id"], "asked again it is the same"
+    while client.get_invalidation(DistributionId=distribution, Id=first["Id"])["Invalidation"]["Status"] != "Completed":
+        time.sleep(0.1)
+    try:
+        client.get_invalidation(DistributionId=distribution, Id="another")
+    except ClientError as error:
+        assert error.response["Error"]["Code"] == "NoSuchInvalidation", error
+    else:
+        raise AssertionError("an invalidation that is not there was found")
+
+
+{"cloudflare": cloudflare, "cloudfront": cloudfront, "fastly": fastly}[sys.argv[1]](*sys.argv[2:])
