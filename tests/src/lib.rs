@@ -26,6 +26,7 @@ pub mod service;
 pub mod slices;
 pub mod traffic;
 pub mod transitions;
+pub mod varnish;
 pub mod watcher;
 pub mod webhook;
 pub mod wire;

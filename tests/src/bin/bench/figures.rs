@@ -25,8 +25,12 @@ pub struct Row {
 pub enum Unit {
     /// Samples a second.
     Samples,
+    /// Events a second.
+    Events,
     /// Seconds.
     Seconds,
+    /// Seconds too, where they are few.
+    Milliseconds,
     /// Megabytes.
     Megabytes,
 }
@@ -67,6 +71,8 @@ impl Unit {
     fn write(self, value: f64) -> String {
         match self {
             Self::Samples => format!("{:.2} M/s", value / 1e6),
+            Self::Events => format!("{:.1} k/s", value / 1e3),
+            Self::Milliseconds => format!("{:.0} ms", value * 1e3),
             Self::Seconds => format!("{value:.2} s"),
             Self::Megabytes => format!("{value:.1} MB"),
         }

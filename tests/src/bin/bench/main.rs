@@ -1,10 +1,11 @@
 //! The figures, as ratios measured in one run: `make bench`. Everything of a row runs on the machine's same cores: nats-server, Keelson, and whoever
-//! makes the load. Arguments choose rows (`bus`, `http`, `start`, `alert`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
+//! makes the load. Arguments choose rows (`bus`, `http`, `start`, `cdn`, `alert`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod alert;
 mod baseline;
 mod bus;
+mod cdn;
 mod figures;
 mod generator;
 mod http;
@@ -43,6 +44,14 @@ async fn main() {
             figures.add("start", measured.fresh_seconds);
             figures.add("restart", measured.again_seconds);
             figures.add("resident", measured.resident_mb);
+        }
+        if wanted("cdn") {
+            let measured = cdn::measure().await;
+            figures.add("bare PURGE", measured.bare_per_second);
+            figures.add("purge events", measured.events_per_second);
+            figures.add("purge, median", measured.acknowledged_median);
+            figures.add("purge, 99 %", measured.acknowledged_99);
+            figures.add("purges drained", measured.drained);
         }
     }
     // Its trials are its runs.
@@ -113,6 +122,34 @@ const ROWS: &[Row] = &[
         unit: Unit::Megabytes,
         against: None,
         reach: "<= 80 MB",
+    },
+    Row {
+        what: "content changed, a purge of its own each",
+        figure: "purge events",
+        unit: Unit::Events,
+        against: Some("bare PURGE"),
+        reach: ">= 5 k/s",
+    },
+    Row {
+        what: "content changed to Varnish purged, median",
+        figure: "purge, median",
+        unit: Unit::Milliseconds,
+        against: None,
+        reach: "",
+    },
+    Row {
+        what: "content changed to Varnish purged, 99 %",
+        figure: "purge, 99 %",
+        unit: Unit::Milliseconds,
+        against: None,
+        reach: "<= 50 ms",
+    },
+    Row {
+        what: "last change to all purged again and verified",
+        figure: "purges drained",
+        unit: Unit::Seconds,
+        against: None,
+        reach: "<= 60 s",
     },
     Row {
         what: "bad telemetry accepted to webhook, median",
