@@ -77,6 +77,18 @@ pub async fn sabotaged(safeguards: &str) -> Verdict {
     course.end().await
 }
 
+/// A short run without records of calls that are paid for: each blow falls right after such a call, long before its purges have ended.
+pub async fn forgetful() -> Verdict {
+    let seed = seed::seed();
+    let mut course = Course::begin("record", seed, SABOTAGED_PATIENCE).await;
+    let mut rng = seed::rng(seed, 11_000);
+    for _ in 0..3 {
+        course.paid().await;
+        course.strike(Blow::KillBothCdn, &mut rng).await;
+    }
+    course.end().await
+}
+
 /// A deployment, what it purges, and what changes.
 struct Course {
     seed: u64,
@@ -113,10 +125,12 @@ impl Course {
 
     /// Waits until a provider was told of something.
     async fn recovered(&self) {
-        let (before, deadline) = (self.providers.calls(), Instant::now() + RECOVERED_WITHIN);
-        while self.providers.calls() == before && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        grown(|| self.providers.calls()).await;
+    }
+
+    /// Waits until a call was made that is paid for.
+    async fn paid(&self) {
+        grown(|| self.providers.calls_paid_for()).await;
     }
 
     /// Lets content change no more, and waits until everything was purged that has to be.
@@ -126,6 +140,13 @@ impl Course {
         let findings = providers.findings(&asked, garbage, &all.nats.url(), patience).await;
         let calls = providers.calls();
         Verdict { seed, took: began.elapsed(), rounds, purges: asked.len(), garbage, calls, findings }
+    }
+}
+
+async fn grown(calls: impl Fn() -> usize) {
+    let (before, deadline) = (calls(), Instant::now() + RECOVERED_WITHIN);
+    while calls() == before && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

@@ -87,7 +87,12 @@ impl Providers {
 
     /// How many calls they took.
     pub fn calls(&self) -> usize {
-        self.0.iter().map(|provider| provider.fake.kept().calls.len()).sum()
+        self.0.iter().map(Provider::calls).sum()
+    }
+
+    /// How many of them are paid for.
+    pub fn calls_paid_for(&self) -> usize {
+        self.0.iter().filter(|provider| provider.once).map(Provider::calls).sum()
     }
 
     /// What does not hold, and goes on not to hold for as long as `patience`: every purge was seen after it was asked for, and once more after the
@@ -116,6 +121,10 @@ impl Providers {
 }
 
 impl Provider {
+    fn calls(&self) -> usize {
+        self.fake.kept().calls.len()
+    }
+
     fn findings(&self, asked: &[Asked]) -> Vec<String> {
         let seen = self.seen();
         let meant = asked.iter().filter(|asked| asked.kind == "files" || self.has_tags);
