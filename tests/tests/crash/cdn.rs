@@ -5,10 +5,12 @@ mod verdict;
 
 use std::time::{Duration, Instant};
 
+use keelson_schemas::cdn::Selectors;
 use keelson_tests::fakes::{cloudflare, cloudfront, fastly};
 use keelson_tests::keelson::Separate;
 use keelson_tests::place::Place;
 use keelson_tests::seed;
+use nix::sys::signal::Signal;
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -26,9 +28,19 @@ const AWAY: Duration = Duration::from_millis(1_500);
 /// A purge that no provider saw by then is lost. Longer than a lease and any wait between two tries.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// What is lost never comes, so it is not waited for long.
-const SABOTAGED_PATIENCE: Duration = Duration::from_secs(15);
+const SABOTAGED_PATIENCE: Duration = Duration::from_secs(10);
 /// Every second blow waits until a provider was told of something after the one before, but not longer than this.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(15);
+/// Those that count how much they are asked at once.
+pub const METERED: [&str; 2] = ["cloudflare", "cloudfront"];
+/// URLs that are purged at once: more than Cloudflare takes in five seconds, more than CloudFront takes at once.
+const FLOOD: usize = 5_000;
+/// Tags that are purged at once: a call more than the 25 with a hundred each that Cloudflare takes at once. The next is due in twelve seconds.
+const TAGS: usize = 2_600;
+/// What Cloudflare takes of them.
+const TAGS_AT_ONCE: usize = 2_500;
+/// Long enough for a sender to have begun, and to have kept how much it sent.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A run with random blows.
 pub async fn struck(plan: Plan) -> Verdict {
@@ -87,6 +99,36 @@ pub async fn forgetful() -> Verdict {
         course.strike(Blow::KillBothCdn, &mut rng).await;
     }
     course.end().await
+}
+
+/// Far more to purge than Cloudflare and CloudFront take at once, and no blows; what they found wrong with how they were told of it.
+pub async fn flooded(safeguards: &str) -> Vec<String> {
+    let providers = Providers::start().await;
+    let all = start_cdn(place(&providers).env("KEELSON_SABOTAGE", safeguards)).await;
+    let urls = (0..FLOOD).map(|number| format!("https://cdn.example/v/{number}")).collect();
+    changes::request(&all.nats.url(), &METERED, Selectors { urls, ..Selectors::default() }).await;
+    providers.know(&METERED, "files", FLOOD, PATIENCE).await;
+    providers.wrong().collect()
+}
+
+/// More tags than Cloudflare takes at once, while their sender leaves and its successors are killed; what was wrong with how it was told of them.
+pub async fn handed_over() -> Vec<String> {
+    let providers = Providers::start().await;
+    let mut all = start_cdn(place(&providers)).await;
+    let tags = (0..TAGS).map(|number| format!("t{number}")).collect();
+    changes::request(&all.nats.url(), &["cloudflare"], Selectors { tags, ..Selectors::default() }).await;
+    providers.know(&["cloudflare"], "tags", TAGS_AT_ONCE, PATIENCE).await;
+    for replica in [0, 1] {
+        tokio::time::sleep(SETTLED).await;
+        let mut process = all.cdn[replica].take().expect("the replica runs");
+        process.signal(Signal::SIGTERM);
+        assert!(process.end(PATIENCE).await.is_some(), "it does not leave");
+        tokio::time::sleep(SETTLED).await;
+        all.start_cdn(replica, &[]);
+    }
+    strike(&mut all, Blow::KillBothCdn, &mut seed::rng(seed::seed(), 12_000)).await;
+    tokio::time::sleep(SETTLED).await;
+    providers.wrong().collect()
 }
 
 /// A deployment, what it purges, and what changes.

@@ -90,6 +90,12 @@ async fn no_purge_is_lost_by_a_crash_at_any_fault_point() {
     verdict.assert_every_point_was_hit(1);
 }
 
+/// What was sent already counts for whoever sends next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_hold_from_one_sender_to_the_next() {
+    assert_eq!(cdn::handed_over().await, [""; 0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes a quarter of an hour: make crash"]
 async fn no_purge_is_lost_by_hundreds_of_crashes() {

@@ -89,6 +89,17 @@ async fn without_records_of_calls_they_are_made_twice() {
     println!("without records of calls: {} findings, the first: {}", twice.len(), twice[0]);
 }
 
+/// Calls as often, and as many at once, as there is something to send.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_limits_providers_are_asked_for_too_much() {
+    let wrong = cdn::flooded("limits").await;
+    for provider in cdn::METERED {
+        let first = wrong.iter().find(|wrong| wrong.starts_with(provider));
+        println!("without limits: {}", first.expect("nothing was over a limit: the check does not see it"));
+    }
+    assert_eq!(cdn::flooded("").await, [""; 0], "with limits");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sabotage_no_purge_is_lost() {
     cdn::sabotaged("").await.assert_sound();

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::flow::Now;
+
 /// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -34,6 +36,29 @@ impl Rate {
 }
 
 impl Budget {
+    /// Goes on with what a former sender left: when each bucket is full again, Unix milliseconds, zero where it is. The clock of its machine may have been
+    /// another: no bucket is emptier than empty.
+    pub fn go_on(&mut self, full_at_ms: &[u64], rates: impl Iterator<Item = Rate>, now: Now) {
+        for rate in rates {
+            let missing = full_at_ms.get(rate.bucket).map_or(0, |at_ms| at_ms.saturating_sub(now.ms));
+            let wait = Duration::from_millis(missing).min(rate.every * rate.burst);
+            if let Some(full_at) = self.full_at.get_mut(rate.bucket).filter(|_| !wait.is_zero()) {
+                *full_at = Some(now.at + wait);
+            }
+        }
+    }
+
+    /// What a successor needs to go on.
+    #[must_use]
+    pub fn full_at_ms(&self, now: Now) -> Vec<u64> {
+        let missing = |at: Instant| at.saturating_duration_since(now.at).as_nanos().div_ceil(1_000_000);
+        let at_ms = |at: Option<Instant>| match at.map_or(0, missing) {
+            0 => 0,
+            missing => now.ms.saturating_add(u64::try_from(missing).unwrap_or(u64::MAX)),
+        };
+        self.full_at.iter().copied().map(at_ms).collect()
+    }
+
     /// When a call with so many items may be made, if not now.
     #[must_use]
     pub fn wait_until(&self, rate: &Rate, items: usize, now: Instant) -> Option<Instant> {
@@ -84,6 +109,22 @@ mod tests {
         assert_eq!(budget.wait_until(&each, 10, now), Some(now + 10 * RATE.every));
         assert_eq!(budget.wait_until(&each, 1_000, now), Some(now + 25 * RATE.every), "when it is full");
         assert_eq!(budget.wait_until(&Rate { bucket: 0, ..RATE }, 1, now), None, "another bucket");
+    }
+
+    #[test]
+    fn what_a_former_sender_took_is_missing() {
+        let now = Now { at: Instant::now(), ms: 1_000_000 };
+        let later = Now { at: now.at + Duration::from_secs(60), ms: now.ms + 60_000 };
+        let (mut former, mut next) = (Budget::default(), Budget::default());
+        assert_eq!(former.full_at_ms(now), [0, 0]);
+        (0..25).for_each(|_| former.take(&RATE, 1, now.at));
+        next.go_on(&former.full_at_ms(now), [RATE].into_iter(), later);
+        assert_eq!((former.left(&RATE, later.at), next.left(&RATE, later.at)), (5, 5));
+        next.go_on(&[0, u64::MAX], [RATE].into_iter(), now);
+        assert_eq!(next.wait_until(&RATE, 1, now.at), Some(now.at + RATE.every), "empty, not more than that");
+        let (mut fresh, full) = (Budget::default(), former.full_at_ms(now));
+        fresh.go_on(&full, [RATE].into_iter(), Now { at: now.at, ms: now.ms + 300_000 });
+        assert_eq!(fresh.full_at_ms(now), [0, 0], "it is full again");
     }
 
     proptest! {

@@ -239,6 +239,18 @@ impl Flow {
         Position { read: self.read, open: self.open.iter().copied().collect() }
     }
 
+    /// What of the provider's limits is taken, so that a successor goes on with it: when each bucket is full again, Unix milliseconds.
+    #[must_use]
+    pub fn full_at_ms(&self, now: Now) -> Vec<u64> {
+        self.budget.full_at_ms(now)
+    }
+
+    /// Goes on with what a former sender had taken of the provider's limits.
+    pub fn go_on_within(&mut self, full_at_ms: &[u64], now: Now) {
+        let rates = self.limits.kinds().filter_map(|limit| limit.rate);
+        self.budget.go_on(full_at_ms, rates, now);
+    }
+
     /// How the provider fares.
     #[must_use]
     pub fn standing(&self) -> &Standing {

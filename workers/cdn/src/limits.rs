@@ -46,6 +46,25 @@ impl Limits {
             Kind::All => self.all,
         }
     }
+
+    /// What it takes of every kind.
+    pub fn kinds(&self) -> impl Iterator<Item = PerCall> {
+        [self.url, self.tag, self.prefix, self.all].into_iter().flatten()
+    }
+
+    /// The same without regard to how often and how many at once: only in tests that show why there are limits.
+    #[must_use]
+    pub fn unmetered(self) -> Self {
+        let unmetered = |limit: Option<PerCall>| limit.map(|limit| PerCall { rate: None, ..limit });
+        Self {
+            url: unmetered(self.url),
+            tag: unmetered(self.tag),
+            prefix: unmetered(self.prefix),
+            all: unmetered(self.all),
+            calls_at_once: usize::MAX,
+            once: self.once,
+        }
+    }
 }
 
 const fn one(soft: bool) -> PerCall {

@@ -52,6 +52,25 @@ impl Changes {
     }
 }
 
+/// A purge at some providers.
+pub async fn request(url: &str, providers: &[&str], selectors: Selectors) {
+    let request = requested("operation".to_owned(), providers, selectors);
+    let payload = to_vec(&request).expect("JSON");
+    let jetstream = nats::jetstream(url).await;
+    jetstream.publish(REQUESTED, payload.into()).await.expect("sent").await.expect("stored");
+}
+
+fn requested(operation: String, providers: &[&str], selectors: Selectors) -> PurgeRequested {
+    PurgeRequested {
+        operation,
+        selectors,
+        soft: false,
+        providers: providers.iter().map(|name| (*name).to_owned()).collect(),
+        reason: String::new(),
+        requested_by: "tests".to_owned(),
+    }
+}
+
 struct Source {
     jetstream: Context,
     rng: StdRng,
@@ -86,14 +105,7 @@ impl Source {
 
     async fn request(&mut self, number: u64) {
         let selectors = Selectors { tags: vec![format!("t{number}")], ..Selectors::default() };
-        let request = PurgeRequested {
-            operation: format!("operation-{number}"),
-            selectors,
-            soft: false,
-            providers: vec!["varnish".to_owned(), "fastly".to_owned()],
-            reason: String::new(),
-            requested_by: "tests".to_owned(),
-        };
+        let request = requested(format!("operation-{number}"), &["varnish", "fastly"], selectors);
         self.note("tags", format!("t{number}"));
         self.store(REQUESTED, number, &to_vec(&request).expect("JSON")).await;
     }

@@ -95,6 +95,22 @@ impl Providers {
         self.0.iter().filter(|provider| provider.once).map(Provider::calls).sum()
     }
 
+    /// Waits until each of these was told of so many of a kind, or found something wrong with how it was told.
+    pub async fn know(&self, names: &[&str], kind: &str, count: usize, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let waits = |fake: &Fake| fake.kept().wrong.is_empty() && fake.seen(kind).len() < count;
+        let meant = || self.0.iter().filter(|provider| names.contains(&provider.name));
+        while meant().any(|provider| waits(&provider.fake)) {
+            assert!(Instant::now() < deadline, "not everything came to {names:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// What was wrong with calls.
+    pub fn wrong(&self) -> impl Iterator<Item = String> {
+        self.0.iter().flat_map(Provider::wrong)
+    }
+
     /// What does not hold, and goes on not to hold for as long as `patience`: every purge was seen after it was asked for, and once more after the
     /// rebound, not more often where that is paid for; no call was over a limit; what nobody can read is a dead letter, once.
     pub async fn findings(
@@ -142,8 +158,12 @@ impl Provider {
         let more = lost.len().saturating_sub(MOST_NAMED);
         lost.truncate(MOST_NAMED);
         lost.extend((more > 0).then(|| format!("{}: and {more} more", self.name)));
-        lost.extend(self.fake.kept().wrong.iter().map(|wrong| format!("{}: {wrong}", self.name)));
+        lost.extend(self.wrong());
         lost
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        self.fake.kept().wrong.iter().map(|wrong| format!("{}: {wrong}", self.name)).collect()
     }
 
     /// When what was named, by how it ends for every provider.

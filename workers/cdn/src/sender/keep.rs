@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::Tenure;
 use crate::flow::Position;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Kept};
 
 /// How often the position is kept.
 const KEEP_EVERY: Duration = Duration::from_millis(250);
@@ -20,10 +20,10 @@ impl Tenure<'_> {
     pub(super) fn keep(&mut self) {
         self.keep_at = self.job.ctx.clock.now() + KEEP_EVERY;
         let Some(mut keeper) = self.keeper.take() else { return };
-        let position = self.position();
+        let kept = Kept { position: self.position(), full_at_ms: self.flow.full_at_ms(self.job.now()) };
         self.keeping.push(
             async move {
-                let kept = keeper.keep(position).await;
+                let kept = keeper.keep(kept).await;
                 (keeper, kept)
             }
             .boxed(),
