@@ -1,6 +1,7 @@
 //! CDNs that are asked over their APIs, with their limits; the providers' own SDKs say whether what they are asked here is what they are.
 
 mod cloudfront;
+mod outage;
 mod sdk;
 
 use std::time::{Duration, Instant};
