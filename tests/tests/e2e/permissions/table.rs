@@ -39,6 +39,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$KV.alerts.group.0a1b", &["alerting"]),
     ("$KV.silences.0a1b", &["alerting"]),
     ("$KV.backups.backup.0a1b", &["backup"]),
+    ("$KV.purges.call.cloudfront.1.0a1b", &["cdn"]),
     ("$KV.services.service.content", &["services"]),
     ("$KV.breakers.content.service", &["services"]),
     ("$KV.registers.services", &["metrics"]),
@@ -55,6 +56,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.STREAM.PURGE.TELEMETRY", &["admin", "metrics"]),
     ("$JS.API.STREAM.PURGE.SLICES", &["admin", "metrics"]),
     ("$JS.API.STREAM.PURGE.KV_alerts", &["admin", "alerting"]),
+    ("$JS.API.STREAM.PURGE.KV_purges", &["admin", "cdn"]),
     ("$JS.API.STREAM.PURGE.KV_services", &["admin"]),
     ("$JS.API.STREAM.PURGE.KV_breakers", &["admin"]),
     ("$JS.API.STREAM.MSG.DELETE.AUDIT", &["admin"]),
@@ -75,6 +77,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.CONSUMER.CREATE.EVENTS.follow-1.>", &["admin", "operator"]),
     ("$JS.API.CONSUMER.CREATE.AUDIT.follow-1", &["admin", "operator"]),
     ("$JS.API.CONSUMER.CREATE.KV_operations.follow-1.$KV.operations.>", &["admin", "ingress", "steward"]),
+    ("$JS.API.CONSUMER.CREATE.KV_purges.follow-1.$KV.purges.call.>", &["admin", "cdn"]),
     ("$JS.API.CONSUMER.CREATE.KV_breakers.follow-1.$KV.breakers.>", &["admin", "services"]),
     ("$JS.API.STREAM.MSG.GET.AUDIT", &["admin", "operator"]),
     (

@@ -7,7 +7,7 @@ use keelson_schemas::codec;
 use keelson_tests::alerting::{SHORT_RULE, alerts_when, is, short_rule};
 use keelson_tests::binary;
 use keelson_tests::client::{Client, now_ms};
-use keelson_tests::fakes::varnish;
+use keelson_tests::fakes::{Fake, cloudfront, varnish};
 use keelson_tests::keelson::READY_WITHIN;
 use keelson_tests::ledger::{Sample, Series};
 use keelson_tests::mongod::Mongod;
@@ -83,17 +83,22 @@ impl Secured {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_role_does_its_work_as_its_own_user_and_nothing_is_refused() {
     let (edge, webhook, database) = (varnish::start().await, Webhook::start().await, Mongod::start().await);
+    let paid = cloudfront::start().await;
     database.pymongo("fill");
     let section = format!(
-        "{}[cdn]\nproviders = [\"varnish\"]\ndomain = \"edge.example\"\nrebound = \"0s\"\n[cdn.verify]\nenabled = false\n[cdn.varnish]\nurls = [\"{}\"]\n",
+        "{}[cdn]\nproviders = [\"varnish\", \"cloudfront\"]\ndomain = \"edge.example\"\nrebound = \"0s\"\n[cdn.verify]\nenabled = false\n[cdn.varnish]\nurls = [\"{}\"]\n",
         short_rule(&webhook),
         edge.url()
     );
     let place = Place::new().configured(&section).env("MONGODB_URI", database.uri());
+    let place =
+        place.env("CLOUDFRONT_DISTRIBUTION_ID", cloudfront::DISTRIBUTION).env("AWS_ENDPOINT_URL", paid.url());
+    let place = place.env("AWS_REGION", "us-east-1").env("AWS_EC2_METADATA_DISABLED", "true");
+    let place = place.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
     let mut all = Secured::start(place).await;
 
     alerts_and_silences(&all).await;
-    purges(&all, &edge).await;
+    purges(&all, [&edge, &paid]).await;
     backups(&all).await;
     services(&all).await;
     dead_letters(&all).await;
@@ -124,24 +129,25 @@ async fn alerts_and_silences(all: &Secured) {
     all.keelson("ingress", &["rules", "test", "--since", "10m"]);
 }
 
-async fn purges(all: &Secured, edge: &keelson_tests::fakes::Fake) {
+async fn purges(all: &Secured, [edge, paid]: [&Fake; 2]) {
     let mut application = all.nats.wire("application").await;
     application.subscribe("_INBOX_application.>").await.expect("its own");
-    let changed = json!({"asset": "video:42", "tags": ["video:42"]}).to_string();
+    let changed =
+        json!({"asset": "video:42", "urls": ["https://edge.example/42"], "tags": ["video:42"]}).to_string();
     let sent =
         application.publish("keelson.evt.content.changed", "_INBOX_application.1", changed.as_bytes()).await;
     sent.expect("an application may");
     application.receives(|ack| ack.windows(6).any(|window| window == b"EVENTS")).await;
-    all.keelson("ingress", &["cdn", "purge", "--tag", "user:7"]);
+    all.keelson("ingress", &["cdn", "purge", "--tag", "user:7", "--provider", "varnish"]);
     all.keelson("ingress", &["cdn", "status"]);
     // A consumer that is lost is made again by its own worker.
     let mut admin = all.nats.wire("admin").await;
     admin.publish("$JS.API.CONSUMER.DELETE.COMMANDS.cdn", "", b"").await.expect("the admin may");
-    all.keelson("ingress", &["cdn", "purge", "--tag", "user:8"]);
+    all.keelson("ingress", &["cdn", "purge", "--tag", "user:8", "--provider", "varnish"]);
     let deadline = Instant::now() + PATIENCE;
-    for tag in ["video:42", "user:7", "user:8"] {
-        while !edge.kept().calls.iter().any(|call| call.items.iter().any(|item| item == tag)) {
-            assert!(Instant::now() < deadline, "{tag} was not purged");
+    for (at, item) in [(edge, "video:42"), (edge, "user:7"), (edge, "user:8"), (paid, "/42")] {
+        while !at.kept().calls.iter().any(|call| call.items.iter().any(|named| named == item)) {
+            assert!(Instant::now() < deadline, "{item} was not purged");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
