@@ -193,6 +193,8 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         "SlowResponses",
         "SlowQueries",
         "HighMemory",
+        "ServiceDown",
+        "BreakerOpen",
         "KeelsonDeadLetters",
         "KeelsonPurgesStale",
         "KeelsonPurgesFailed",
@@ -209,7 +211,7 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         ..RawRule::default()
     };
     let mixed = RuleSet::parse(&[], &[own], true).unwrap();
-    assert_eq!(mixed.rules().len(), 11);
+    assert_eq!(mixed.rules().len(), shipped.rules().len());
     assert_eq!(names(&mixed)[0], ("HighErrorRate".into(), "keelson.toml".into()));
 }
 
