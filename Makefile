@@ -26,6 +26,7 @@ bench: ## The figures, as ratios measured in one run
 	@compose/tools/setup tests
 	$(CARGO) run --release --locked --package keelson-tests --bin bench
 	$(CARGO) bench --locked --package keelson-metrics --bench fold
+	$(CARGO) bench --locked --package keelson-services --bench breaker
 	$(CARGO) test --release --locked --package keelson-kit --test throughput -- --ignored --nocapture
 
 check: ## Format, lints and documentation, warnings denied; licences and advisories where cargo-deny is installed

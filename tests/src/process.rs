@@ -128,6 +128,16 @@ pub fn resident_bytes(pid: Pid) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("VmRSS in kB") * 1024
 }
 
+/// Seconds of one core that it has used since it began.
+pub fn cpu_seconds(pid: Pid) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let (_, rest) = stat.rsplit_once(") ").expect("the process runs");
+    // utime and stime, fields 14 and 15 of proc(5), in ticks.
+    let ticks = rest.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks"));
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten().expect("CLK_TCK");
+    ticks.sum::<u64>() as f64 / per_second as f64
+}
+
 fn command_line(pid: i32) -> Vec<String> {
     let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split_terminator('\0').map(str::to_owned).collect()

@@ -33,6 +33,10 @@ pub enum Unit {
     Milliseconds,
     /// Megabytes.
     Megabytes,
+    /// Cores that are busy.
+    Cores,
+    /// Times another figure.
+    Times,
 }
 
 impl Figures {
@@ -75,6 +79,8 @@ impl Unit {
             Self::Milliseconds => format!("{:.0} ms", value * 1e3),
             Self::Seconds => format!("{value:.2} s"),
             Self::Megabytes => format!("{value:.1} MB"),
+            Self::Cores => format!("{:.1} % of one", value * 100.0),
+            Self::Times => format!("{value:.2} x"),
         }
     }
 }

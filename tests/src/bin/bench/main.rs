@@ -1,5 +1,5 @@
 //! The figures, as ratios measured in one run: `make bench`. Everything of a row runs on the machine's same cores: nats-server, Keelson, and whoever
-//! makes the load. Arguments choose rows (`bus`, `http`, `start`, `cdn`, `alert`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
+//! makes the load. Arguments choose rows (`bus`, `http`, `start`, `cdn`, `alert`, `services`); KEELSON_BENCH_RUNS sets over how many runs medians are taken.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod alert;
@@ -10,6 +10,7 @@ mod figures;
 mod generator;
 mod http;
 mod samples;
+mod services;
 mod start;
 
 use crate::figures::{Figures, Row, Unit};
@@ -53,6 +54,12 @@ async fn main() {
             figures.add("purge, 99 %", measured.acknowledged_99);
             figures.add("purges drained", measured.drained);
         }
+    }
+    if wanted("services") {
+        let measured = services::measure().await;
+        figures.add("checks, CPU", measured.cores);
+        figures.add("checks, resident", measured.resident_mb);
+        figures.add("checks, busiest second", measured.busiest);
     }
     // Its trials are its runs.
     if wanted("alert") {
@@ -171,5 +178,26 @@ const ROWS: &[Row] = &[
         unit: Unit::Seconds,
         against: None,
         reach: "<= 2 s",
+    },
+    Row {
+        what: "500 services checked every 5 s, CPU",
+        figure: "checks, CPU",
+        unit: Unit::Cores,
+        against: None,
+        reach: "",
+    },
+    Row {
+        what: "500 services checked every 5 s, memory",
+        figure: "checks, resident",
+        unit: Unit::Megabytes,
+        against: None,
+        reach: "",
+    },
+    Row {
+        what: "500 services, busiest second to the mean",
+        figure: "checks, busiest second",
+        unit: Unit::Times,
+        against: None,
+        reach: "<= 2 x",
     },
 ];
