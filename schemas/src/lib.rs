@@ -7,12 +7,14 @@
 //! |---|---|
 //! | what services measured | [`telemetry`], in batches; what was counted of it, [`mod@slice`], [`totals`], [`histogram`] |
 //! | what is wrong, and who is told | [`alerting`] |
+//! | what was commanded and what happened, sealed | [`audit`] |
 //! | what is backed up and restored | [`backup`] |
 //! | services, their health, their breakers, calls between them | [`services`] |
 //! | what became of a command | [`operation`] |
 //! | what could not be processed | [`dead_letter`] |
 
 pub mod alerting;
+pub mod audit;
 pub mod backup;
 pub mod cdn;
 pub mod codec;

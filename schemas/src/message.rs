@@ -70,6 +70,8 @@ pub const ALL: &[MessageType] = &[
     MessageType::of::<crate::alerting::Silence>(),
     MessageType::of::<crate::alerting::Silences>(),
     MessageType::of::<crate::alerting::Transition>(),
+    MessageType::of::<crate::audit::AuditStatus>(),
+    MessageType::of::<crate::audit::Seal>(),
     MessageType::of::<crate::backup::Automate>(),
     MessageType::of::<crate::backup::AutomationReport>(),
     MessageType::of::<crate::backup::Backup>(),

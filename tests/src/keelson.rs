@@ -104,6 +104,8 @@ pub struct Separate {
     pub alerting: [Option<Process>; 2],
     /// The replicas of `keelson run cdn`, where they were started; `None` while one is dead.
     pub cdn: [Option<Process>; 2],
+    /// The replicas of `keelson run audit`, where they were started; `None` while one is dead.
+    pub audit: [Option<Process>; 2],
 }
 
 impl Separate {
@@ -130,9 +132,17 @@ impl Separate {
     pub async fn bus_alone(executable: &Path, place: Place) -> Self {
         let nats = NatsServer::start().await;
         let place = place.env("NATS_URL", nats.url());
-        let (ingress, steward, alerting, cdn) = (None, None, [None, None], [None, None]);
-        let executable = executable.to_owned();
-        let all = Self { place, executable, nats, ingress, metrics: Vec::new(), steward, alerting, cdn };
+        let all = Self {
+            place,
+            executable: executable.to_owned(),
+            nats,
+            ingress: None,
+            metrics: Vec::new(),
+            steward: None,
+            alerting: [None, None],
+            cdn: [None, None],
+            audit: [None, None],
+        };
         run(&all.place, &["bus", "apply"]);
         all
     }
@@ -167,6 +177,16 @@ impl Separate {
     /// Starts a replica of the CDN worker (again), with more environment.
     pub fn start_cdn(&mut self, replica: usize, env: &[(&str, &str)]) {
         self.cdn[replica] = Some(self.spawn("cdn", &format!("cdn-{replica}"), env));
+    }
+
+    /// Starts a replica of the audit worker (again), with more environment.
+    pub fn start_audit(&mut self, replica: usize, env: &[(&str, &str)]) {
+        self.audit[replica] = Some(self.spawn("audit", &format!("audit-{replica}"), env));
+    }
+
+    /// Runs a command of the shipped executable in this place; whether it succeeded, and what it said.
+    pub fn output(&self, arguments: &[&str]) -> (bool, String) {
+        output(&self.place, arguments)
     }
 
     /// A running replica; panics while it is dead.

@@ -37,6 +37,10 @@ pub enum Blow {
     StopCdn(usize),
     /// kill -9 of both CDN workers.
     KillBothCdn,
+    /// kill -9 of an audit worker.
+    KillAudit(usize),
+    /// SIGSTOP of an audit worker until its lease has passed to the other, then SIGCONT.
+    StopAudit(usize),
     /// kill -9 of everything at once.
     KillAll,
 }
@@ -89,6 +93,16 @@ impl Blow {
         }
     }
 
+    /// A random one against the audit worker.
+    pub fn random_at_audit(rng: &mut StdRng) -> Self {
+        let replica = rng.random_range(0..2);
+        match rng.random_range(0..100) {
+            0..50 => Self::KillAudit(replica),
+            50..75 => Self::StopAudit(replica),
+            _ => Self::KillNats,
+        }
+    }
+
     /// Its name in a report.
     pub fn name(self) -> &'static str {
         match self {
@@ -105,6 +119,8 @@ impl Blow {
             Self::KillCdn(_) => "kill -9 CDN worker",
             Self::StopCdn(_) => "SIGSTOP CDN worker past its lease",
             Self::KillBothCdn => "kill -9 both CDN workers",
+            Self::KillAudit(_) => "kill -9 audit worker",
+            Self::StopAudit(_) => "SIGSTOP audit worker past its lease",
             Self::KillAll => "kill -9 everything",
         }
     }

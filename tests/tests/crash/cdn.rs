@@ -1,6 +1,6 @@
 //! The CDN worker under blows: content changes, and every provider is told of every change, and told again after the rebound, within its limits.
 
-mod changes;
+pub mod changes;
 mod verdict;
 
 use std::time::{Duration, Instant};

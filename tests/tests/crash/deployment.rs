@@ -39,6 +39,13 @@ pub async fn start_cdn(place: Place) -> Separate {
     all
 }
 
+/// Starts the bus and two replicas of the audit worker in a place, and nothing else.
+pub async fn start_audit(place: Place) -> Separate {
+    let mut all = Separate::bus_alone(binary::under_test(), place).await;
+    start_both_audit(&mut all);
+    all
+}
+
 /// One blow, and what repairs it.
 pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
     match blow {
@@ -101,6 +108,17 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
             a_while(rng).await;
             start_both_cdn(all);
         }
+        Blow::KillAudit(replica) => {
+            all.audit[replica] = None;
+            a_while(rng).await;
+            all.start_audit(replica, &[]);
+        }
+        Blow::StopAudit(replica) => {
+            let process = all.audit[replica].as_ref().expect("the replica runs");
+            process.signal(Signal::SIGSTOP);
+            tokio::time::sleep(PAST_THE_LEASE).await;
+            process.signal(Signal::SIGCONT);
+        }
         Blow::KillAll => kill_all(all, rng).await,
     }
     all.ready().await;
@@ -124,6 +142,11 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
             all.cdn = [None, None];
             all.start_cdn(0, &env);
         }
+        Passer::Audit => {
+            // With no other replica, it is the sealer.
+            all.audit = [None, None];
+            all.start_audit(0, &env);
+        }
     }
     let process = process_of(all, passer);
     let hit = process.end(HIT_WITHIN).await.is_some_and(|status| !status.success());
@@ -133,6 +156,7 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
         Passer::Steward => all.start_steward(&[]),
         Passer::Alerting => start_both(all),
         Passer::Cdn => start_both_cdn(all),
+        Passer::Audit => start_both_audit(all),
     }
     all.ready().await;
     hit
@@ -145,6 +169,7 @@ fn process_of(all: &mut Separate, passer: Passer) -> &mut Process {
         Passer::Steward => &mut all.steward,
         Passer::Alerting => &mut all.alerting[0],
         Passer::Cdn => &mut all.cdn[0],
+        Passer::Audit => &mut all.audit[0],
     };
     process.as_mut().expect("it was started")
 }
@@ -163,6 +188,12 @@ fn start_both(all: &mut Separate) {
 fn start_both_cdn(all: &mut Separate) {
     for replica in 0..all.cdn.len() {
         all.start_cdn(replica, &[]);
+    }
+}
+
+fn start_both_audit(all: &mut Separate) {
+    for replica in 0..all.audit.len() {
+        all.start_audit(replica, &[]);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Crashes: processes are killed and stopped at random and at named moments. While telemetry flows in through HTTP, every count is exact afterwards; while
-//! services go bad and well again, somebody was told of each time exactly once; while content changes, every cache is purged of it.
+//! services go bad and well again, somebody was told of each time exactly once; while content changes, every cache is purged of it; whatever happens, it is sealed.
 //!
 //! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
 
 mod alerting;
+mod audit;
 mod blows;
 mod cdn;
 mod deployment;
@@ -31,6 +32,10 @@ const LONG_ALERTING: usize = 200;
 const SHORT_CDN: usize = 6;
 /// See [`SHORT_CDN`].
 const LONG_CDN: usize = 300;
+/// Rounds of the short and of the long version against the audit worker.
+const SHORT_AUDIT: usize = 5;
+/// See [`SHORT_AUDIT`].
+const LONG_AUDIT: usize = 100;
 /// Samples that the long version has to have sent.
 const SAMPLES: u64 = 1_000_000;
 
@@ -104,6 +109,17 @@ async fn no_purge_is_lost_by_hundreds_of_crashes() {
     let points = cdn::at_points(Plan { seed, rounds: HITS, ..Plan::default() }).await;
     points.assert_sound();
     points.assert_every_point_was_hit(HITS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_event_is_sealed_once_after_crashes_and_at_every_fault_point() {
+    audit::run(Plan { seed: seed::seed(), rounds: rounds(SHORT_AUDIT), ..Plan::default() }, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make crash"]
+async fn every_event_is_sealed_once_after_hundreds_of_crashes() {
+    audit::run(Plan { seed: seed::seed(), rounds: rounds(LONG_AUDIT), ..Plan::default() }, HITS).await;
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub enum Passer {
     Alerting,
     /// `keelson run cdn`.
     Cdn,
+    /// `keelson run audit`.
+    Audit,
 }
 
 /// All of them. A point that is added to the sources has to be added here.
@@ -37,6 +39,8 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Alerting, "notify.recorded"),
     (Passer::Alerting, "transition.published"),
     (Passer::Alerting, "transition.publishing"),
+    (Passer::Audit, "audit.sealed"),
+    (Passer::Audit, "audit.sealing"),
     (Passer::Cdn, "cdn.buried"),
     (Passer::Cdn, "cdn.kept"),
     (Passer::Cdn, "cdn.recorded"),
@@ -69,7 +73,7 @@ pub fn pass(point: &str, rng: &mut StdRng) -> u32 {
 
 /// Those that the flow of telemetry passes.
 pub fn of_telemetry() -> impl Iterator<Item = (Passer, &'static str)> {
-    of(|passer| !matches!(passer, Passer::Alerting | Passer::Cdn))
+    of(|passer| !matches!(passer, Passer::Alerting | Passer::Cdn | Passer::Audit))
 }
 
 /// Those of the alerting worker.
@@ -80,6 +84,11 @@ pub fn of_alerting() -> impl Iterator<Item = (Passer, &'static str)> {
 /// Those of the CDN worker.
 pub fn of_cdn() -> impl Iterator<Item = (Passer, &'static str)> {
     of(|passer| passer == Passer::Cdn)
+}
+
+/// Those of the audit worker.
+pub fn of_audit() -> impl Iterator<Item = (Passer, &'static str)> {
+    of(|passer| passer == Passer::Audit)
 }
 
 fn of(passers: fn(Passer) -> bool) -> impl Iterator<Item = (Passer, &'static str)> {

@@ -84,7 +84,10 @@ fn tell(plan: &Plan, json: bool, nothing: &str) -> anyhow::Result<()> {
 }
 
 /// The bus at NATS_URL, else that of the `keelson up` that runs on this data directory.
-async fn connect(global: &Global) -> anyhow::Result<Bus> {
+///
+/// # Errors
+/// When there is none, or it cannot be reached.
+pub async fn connect(global: &Global) -> anyhow::Result<Bus> {
     let config = global.config(Vec::new())?;
     let Some(url) = config.core.nats.url.clone().or_else(|| Some(global.data_dir().ok()?.running()?.nats))
     else {

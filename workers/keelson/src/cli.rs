@@ -11,7 +11,7 @@ use crate::nats_server::Leash;
 use crate::output::Exit;
 use crate::roles::ROLES;
 use crate::{
-    alerts, backups, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run,
+    alerts, audit, backups, bus, cdn, config, dead_letters, doctor, import, operations, output, rules, run,
     services, silences, token, up,
 };
 
@@ -86,6 +86,9 @@ enum Command {
     /// See what could not be processed, and try it again
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Prove that what was commanded and what happened is what it was
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Find out what is wrong, and what to do about it
     Doctor(doctor::Doctor),
     /// Print completions for a shell: `source <(keelson completions bash)`
@@ -128,6 +131,7 @@ impl Cli {
             Command::Backups(command) => on_one_core(command.run(&global)),
             Command::Operations(command) => on_one_core(command.run(&global)),
             Command::DeadLetters(command) => on_one_core(command.run(&global)),
+            Command::Audit(command) => on_one_core(command.run(&global)),
             Command::Doctor(doctor) => on_one_core(doctor.run(&global)),
         };
         exit.map(ExitCode::from)

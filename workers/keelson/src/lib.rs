@@ -4,6 +4,7 @@
 //! or the bus itself. Only this crate knows every worker.
 
 mod alerts;
+mod audit;
 mod backups;
 mod bus;
 mod cdn;

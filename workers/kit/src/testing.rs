@@ -62,6 +62,11 @@ impl NatsServer {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Where it keeps its streams.
+    pub fn store(&self) -> PathBuf {
+        self.dir.join("store")
+    }
+
     /// A connection to it.
     ///
     /// # Errors

@@ -18,8 +18,11 @@ use keelson_tests::webhook::Webhook;
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const ROLES: [&str; 8] =
-    ["steward", "metrics", "metrics", "alerting", "cdn", "backup", "services", "ingress"];
+const ROLES: [&str; 9] =
+    ["steward", "metrics", "metrics", "alerting", "cdn", "backup", "services", "audit", "ingress"];
+
+/// Signs the audit trail: bytes in base64.
+const KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
 /// Each role a process, and a user, of its own.
 struct Secured {
@@ -86,7 +89,7 @@ async fn every_role_does_its_work_as_its_own_user_and_nothing_is_refused() {
     let paid = cloudfront::start().await;
     database.pymongo("fill");
     let section = format!(
-        "{}[cdn]\nproviders = [\"varnish\", \"cloudfront\"]\ndomain = \"edge.example\"\nrebound = \"0s\"\n[cdn.verify]\nenabled = false\n[cdn.varnish]\nurls = [\"{}\"]\n",
+        "{}[audit]\nkey = \"{KEY}\"\nseal_every = \"1s\"\n[cdn]\nproviders = [\"varnish\", \"cloudfront\"]\ndomain = \"edge.example\"\nrebound = \"0s\"\n[cdn.verify]\nenabled = false\n[cdn.varnish]\nurls = [\"{}\"]\n",
         short_rule(&webhook),
         edge.url()
     );
@@ -238,13 +241,23 @@ async fn people(all: &Secured) {
     let mut operator = all.nats.wire("operator").await;
     operator.subscribe("_INBOX_operator.>").await.expect("his own");
     operator.publish("$SRV.PING", "_INBOX_operator.1", b"").await.expect("he may");
-    for worker in ["keelson-metrics", "keelson-alerting", "keelson-cdn", "keelson-backup", "keelson-services"]
-    {
+    for worker in [
+        "keelson-metrics",
+        "keelson-alerting",
+        "keelson-cdn",
+        "keelson-backup",
+        "keelson-services",
+        "keelson-audit",
+    ] {
         operator.receives(|body| String::from_utf8_lossy(body).contains(worker)).await;
     }
     operator.publish("keelson.qry.alerting.rules", "_INBOX_operator.2", b"").await.expect("he may");
     operator.receives(|body| String::from_utf8_lossy(body).contains(SHORT_RULE)).await;
     all.keelson("operator", &["bus", "plan"]);
+    operator.publish("keelson.qry.audit.status", "_INBOX_operator.3", b"").await.expect("he may");
+    operator.receives(|body| String::from_utf8_lossy(body).contains("\"signed\":true")).await;
+    let verified = all.keelson("operator", &["audit", "verify"]);
+    assert!(verified.contains("everything is as it was sealed"), "{verified}");
 
     let mut auditor = all.nats.wire("auditor").await;
     auditor.subscribe("_INBOX_auditor.>").await.expect("his own");

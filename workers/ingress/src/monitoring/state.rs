@@ -11,6 +11,7 @@ use keelson_kit::bus::Bus;
 use keelson_kit::query::AskError;
 use keelson_kit::stream::StreamInfo;
 use keelson_schemas::alerting::{AlertState, Alerts};
+use keelson_schemas::audit::AuditStatus;
 use keelson_schemas::backup::{BackupKind, BackupState, BackupSummary, Backups};
 use keelson_schemas::cdn::{CdnStatus, ProviderHealth, ProviderStatus};
 use keelson_schemas::services::ServicesHealth;
@@ -30,6 +31,7 @@ pub struct State {
     cdn: Option<CdnStatus>,
     backups: Option<Backups>,
     services: Option<ServicesHealth>,
+    audit: Option<AuditStatus>,
     streams: Vec<(String, StreamInfo)>,
     /// Stream, consumer, messages that it was not given yet.
     pending: Vec<(String, String, u64)>,
@@ -38,18 +40,19 @@ pub struct State {
 impl State {
     /// Asks for all of it at once.
     pub async fn ask(bus: &Bus) -> Self {
-        let ((alerts, cdn, backups, services), (streams, pending)) = tokio::join!(
+        let ((alerts, cdn, backups, services, audit), (streams, pending)) = tokio::join!(
             async {
                 tokio::join!(
                     owner(bus, "alerting", "alerts"),
                     any(bus, "cdn", "status"),
                     any(bus, "backup", "backups"),
-                    any(bus, "services", "health")
+                    any(bus, "services", "health"),
+                    owner(bus, "audit", "status")
                 )
             },
             async { tokio::time::timeout(WITHIN, of_the_bus(bus)).await.unwrap_or_default() },
         );
-        Self { alerts, cdn, backups, services, streams, pending }
+        Self { alerts, cdn, backups, services, audit, streams, pending }
     }
 
     /// As metric families.
@@ -67,6 +70,7 @@ impl State {
     fn workers(&self) -> Family {
         let answered = [
             ("alerting", self.alerts.is_some()),
+            ("audit", self.audit.is_some()),
             ("backup", self.backups.is_some()),
             ("cdn", self.cdn.is_some()),
             ("services", self.services.is_some()),
@@ -317,6 +321,7 @@ mod tests {
             cdn: Some(CdnStatus::example()),
             backups: Some(Backups { backups: vec![BackupSummary::example()], ..Backups::default() }),
             services: Some(ServicesHealth::example()),
+            audit: Some(AuditStatus::example()),
             streams: vec![(
                 "EVENTS".into(),
                 StreamInfo { created_ms: 1, first_sequence: 1, last_sequence: 2, messages: 2, bytes: 99 },
