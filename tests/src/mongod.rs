@@ -67,7 +67,8 @@ pub fn pymongo(command: &str, about: &str) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-fn program() -> PathBuf {
+/// The executable.
+pub fn program() -> PathBuf {
     std::env::var_os("KEELSON_MONGOD").map_or_else(|| tool("mongod"), PathBuf::from)
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AutomationReport, BackupSummary, OpTime};
+use super::{AutomationReport, BackupSummary, DrillReport, OpTime};
 use crate::message::Message;
 
 /// The answer to `keelson.qry.backup.backups`.
@@ -17,6 +17,9 @@ pub struct Backups {
     /// When backups are made by themselves, and which are kept.
     #[serde(default)]
     pub automation: Option<AutomationReport>,
+    /// What came of the last rehearsal of a restore.
+    #[serde(default)]
+    pub drill: Option<DrillReport>,
 }
 
 /// The question `keelson.qry.backup.manifest`, answered with the backup's manifest.
@@ -64,6 +67,7 @@ impl Message for Backups {
             backups: vec![BackupSummary::example()],
             note: Some(note),
             automation: Some(AutomationReport::example()),
+            drill: Some(DrillReport::example()),
         }
     }
 }

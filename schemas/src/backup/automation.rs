@@ -23,7 +23,9 @@ pub struct Automate {
     pub components: Vec<Component>,
     /// Which are kept; none, all of them: nothing is deleted that nobody said may be.
     pub retention: Option<Retention>,
-    /// Whether any are made.
+    /// When a restore of the newest one is rehearsed, where it can be; none, never. Sundays at 04:00
+    pub drill_schedule: Option<String>,
+    /// Whether any are made or rehearsed.
     pub enabled: bool,
     /// Say only what the retention would do now; nothing is set.
     pub dry_run: bool,
@@ -69,6 +71,10 @@ pub struct AutomationReport {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub next: Option<Timestamp>,
+    /// When a restore is rehearsed next; none when none is.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub next_drill: Option<Timestamp>,
     /// What becomes of each backup there is, the newest first.
     #[serde(default)]
     pub retained: Vec<Retained>,
@@ -98,6 +104,7 @@ impl Default for Automate {
             kind: BackupKind::Incremental,
             components: Vec::new(),
             retention: None,
+            drill_schedule: Some("0 4 * * 0".into()),
             enabled: true,
             dry_run: false,
         }
@@ -161,6 +168,7 @@ impl Message for AutomationReport {
         Self {
             automation: Automate::example(),
             next: Some(Timestamp::constant(1_764_000_900, 0)),
+            next_drill: Some(Timestamp::constant(1_764_475_200, 0)),
             retained: vec![retained],
         }
     }

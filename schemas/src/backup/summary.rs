@@ -102,6 +102,10 @@ pub struct BackupSummary {
     /// Whether it is kept until it is said otherwise.
     #[serde(default)]
     pub held: bool,
+    /// When a restore of it was last rehearsed and all of it came back as it was; none if never.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub verified_at: Option<Timestamp>,
 }
 
 /// How a component fared.
@@ -188,6 +192,7 @@ impl Message for BackupSummary {
             snapshot: Some("c204d44fe33e3b87b58d13406b075e3a43826e496f323ff24a3debbaf65016c6".into()),
             stored_bytes: 120_000_000,
             held: true,
+            verified_at: Some(Timestamp::constant(1_764_000_090, 0)),
         }
     }
 }

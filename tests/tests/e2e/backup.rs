@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keelson_tests::keelson::Up;
-use keelson_tests::mongod::{Mongod, pymongo};
+use keelson_tests::mongod::{self, Mongod, pymongo};
 use keelson_tests::nats;
 use keelson_tests::place::Place;
 use reqwest::Method;
@@ -34,6 +34,11 @@ async fn a_database_is_backed_up_and_restored_by_the_command_line_and_without_ke
     let restored = up.command(&["backups", "restore", "latest", "--target", "rehearsal"]);
     assert!(restored.contains(id) && restored.contains("rehearsal"), "{restored}");
     assert_eq!(target.pymongo("hash"), source.pymongo("hash"));
+
+    let rehearsed = up.command(&["backups", "test"]);
+    assert!(rehearsed.contains(id) && rehearsed.contains("all came back as it was"), "{rehearsed}");
+    let listed = up.command(&["backups", "list"]);
+    assert!(listed.contains("verified"), "{listed}");
 }
 
 /// restic gives back what the manifest says, and pymongo reads all of it.
@@ -96,6 +101,7 @@ async fn what_makes_no_sense_is_refused_before_it_is_accepted() {
     for ((path, body), status, names) in [
         (restore(json!({"backupId": "nothing"})), 404, "nothing"),
         (restore(json!({})), 422, "backupId"),
+        (("/api/disaster-recovery/test", json!({"backupId": "nothing"})), 404, "nothing"),
         (restore(json!({"backupId": "latest", "colour": "red"})), 422, "colour"),
         (("/api/disaster-recovery/backup", json!({"type": "half"})), 422, "half"),
         (("/api/disaster-recovery/backup", json!({"components": ["memory"]})), 422, "memory"),
@@ -124,7 +130,11 @@ async fn nothing_configured_is_said_and_everything_else_runs() {
 
 async fn deployment() -> (Mongod, Mongod, Up) {
     let (source, target) = (Mongod::start().await, Mongod::start().await);
-    let rehearsal = format!("[[backup.targets]]\nname = \"rehearsal\"\nmongodb_uri = \"{}\"\n", target.uri());
+    let rehearsal = format!(
+        "[backup]\nmongod = {:?}\n[[backup.targets]]\nname = \"rehearsal\"\nmongodb_uri = \"{}\"\n",
+        mongod::program(),
+        target.uri()
+    );
     let place = Place::new().configured(&rehearsal).env("MONGODB_URI", source.uri());
     (source, target, Up::start_in(place).await)
 }

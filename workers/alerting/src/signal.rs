@@ -137,6 +137,14 @@ pub const SIGNALS: &[Signal] = &[
     reading("backups_failed", Measure::Sum, Unit::Count, &[], "backups that failed"),
     reading("backup_gaps", Measure::Sum, Unit::Count, &[], "backups from which the oplog did not go on"),
     reading(
+        "drill_overdue_seconds",
+        Measure::Last,
+        Unit::Seconds,
+        &[],
+        "time since a restore was to be rehearsed",
+    ),
+    reading("drills_failed", Measure::Sum, Unit::Count, &[], "rehearsals of a restore that failed"),
+    reading(
         "purges_stale",
         Measure::Sum,
         Unit::Count,

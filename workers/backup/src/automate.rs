@@ -8,8 +8,9 @@ use jiff::tz::TimeZone;
 use keelson_kit::bus::Bus;
 use keelson_kit::kv::KvError;
 use keelson_kit::operations::Submission;
-use keelson_schemas::backup::{Automate, AutomationReport, Backup, BackupSummary};
+use keelson_schemas::backup::{Automate, AutomationReport, Backup, BackupSummary, TestBackup};
 use keelson_schemas::id;
+use keelson_schemas::message::Command;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -41,12 +42,36 @@ struct State {
     /// Up to when everything that was due was asked for.
     #[serde(default)]
     until: Option<Timestamp>,
+    /// Up to when every rehearsal that was due was asked for.
+    #[serde(default)]
+    drilled: Option<Timestamp>,
     /// Since when the schedule holds.
     #[serde(default)]
     since: Option<Timestamp>,
     /// When the repository was pruned.
     #[serde(default)]
     pruned: Option<Timestamp>,
+}
+
+impl State {
+    /// What is not known of it begins now: what was due before anybody was there is nobody's.
+    fn begun(self, now: Timestamp) -> Self {
+        Self {
+            until: self.until.or(Some(now)),
+            drilled: self.drilled.or(Some(now)),
+            since: self.since.or(Some(now)),
+            ..self
+        }
+    }
+}
+
+/// When everything is due.
+#[derive(Debug, Clone)]
+pub struct Schedules {
+    /// Backups.
+    pub backups: Schedule,
+    /// Rehearsals, if there are any.
+    pub drills: Option<Schedule>,
 }
 
 /// What is set; by default, what Keelson does unasked.
@@ -61,12 +86,15 @@ pub async fn plan(bus: &Bus) -> Result<Automate, KvError> {
 ///
 /// # Errors
 /// Why not.
-pub fn check(setup: &Setup, automate: &Automate) -> Result<Schedule, String> {
-    let schedule = Schedule::parse(&automate.schedule, &automate.timezone)?;
+pub fn check(setup: &Setup, automate: &Automate) -> Result<Schedules, String> {
+    let schedule = |when: &str| Schedule::parse(when, &automate.timezone);
+    let backups = schedule(&automate.schedule)?;
+    let drills = automate.drill_schedule.as_deref().map(schedule).transpose();
+    let drills = drills.map_err(|error| format!("drillSchedule: {error}"))?;
     if automate.enabled && !automate.dry_run {
         checks::backup(setup, &command(automate))?;
     }
-    Ok(schedule)
+    Ok(Schedules { backups, drills })
 }
 
 /// Sets it from now on, unless it is only tried; what follows from it.
@@ -77,13 +105,13 @@ pub async fn set(
     bus: &Bus,
     now: Timestamp,
     automate: &Automate,
-    schedule: &Schedule,
+    schedules: &Schedules,
 ) -> Result<AutomationReport, KvError> {
     if !automate.dry_run {
         bus.kv(store::BUCKET).put(PLAN, automate).await?;
-        change(bus, |state| (state.until, state.since) = (Some(now), Some(now))).await?;
+        change(bus, |state| *state = State { pruned: state.pruned, ..State::default() }.begun(now)).await?;
     }
-    report(bus, now, automate.clone(), schedule).await
+    report(bus, now, automate.clone(), schedules).await
 }
 
 /// What is set, and what follows from it.
@@ -94,11 +122,13 @@ pub async fn report(
     bus: &Bus,
     now: Timestamp,
     automation: Automate,
-    schedule: &Schedule,
+    schedules: &Schedules,
 ) -> Result<AutomationReport, KvError> {
-    let next = automation.enabled.then(|| schedule.next(now)).flatten();
-    let retained = retention::decide(&store::list(bus).await?, automation.retention, &schedule.zone);
-    Ok(AutomationReport { automation, next, retained })
+    let Schedules { backups, drills } = schedules;
+    let next = automation.enabled.then(|| backups.next(now)).flatten();
+    let next_drill = drills.as_ref().filter(|_| automation.enabled).and_then(|drills| drills.next(now));
+    let retained = retention::decide(&store::list(bus).await?, automation.retention, &backups.zone);
+    Ok(AutomationReport { automation, next, next_drill, retained })
 }
 
 /// Asks for what is due, for as long as the tasks of the desk are not cancelled.
@@ -129,42 +159,66 @@ pub async fn run(desk: Desk) {
 async fn tell(desk: &Desk) -> anyhow::Result<()> {
     let bus = &desk.ctx.bus;
     let automate = plan(bus).await?;
-    let Ok(schedule) = check(&desk.setup, &automate) else { return Ok(()) };
+    let Ok(Schedules { backups, drills }) = check(&desk.setup, &automate) else { return Ok(()) };
     let (now, state) = (crate::job::now(&desk.ctx.clock), state(bus).await?);
-    let schedule = automate.enabled.then_some(&schedule);
-    let readings = signals::standing(&store::list(bus).await?, schedule, state.since.unwrap_or(now), now);
+    let (all, since) = (store::list(bus).await?, state.since.unwrap_or(now));
+    let mut readings = signals::standing(&all, automate.enabled.then_some(&backups), since, now);
+    if automate.enabled && checks::newest(&desk.setup, &all).is_some() {
+        readings.extend(drills.map(|drills| signals::drills(&all, &drills, since, now)));
+    }
     desk.tell(readings, &now.to_string()).await;
     Ok(())
 }
 
-/// Asks for the last backup that is due, if one is; how long to wait until looking again.
+/// Asks for the last backup and the last rehearsal that are due, if they are; how long to wait until looking again.
 async fn look(desk: &Desk) -> anyhow::Result<Duration> {
     let bus = &desk.ctx.bus;
     let automate = plan(bus).await?;
-    let Ok(schedule) = check(&desk.setup, &automate) else { return Ok(LOOK_EVERY) };
+    let Ok(Schedules { backups, drills }) = check(&desk.setup, &automate) else { return Ok(LOOK_EVERY) };
     let now = crate::job::now(&desk.ctx.clock);
-    let until = match state(bus).await?.until {
-        Some(until) => until,
-        // What was due before anybody was there is nobody's.
-        None => {
-            change(bus, |state| (state.until, state.since) = (Some(now), Some(now))).await?;
-            now
-        }
+    let known = state(bus).await?;
+    let state = known.clone().begun(now);
+    if state != known {
+        change(bus, |known| *known = state.clone()).await?;
+    }
+    let due = |schedule: &Schedule, until: Option<Timestamp>| {
+        schedule.due(until?, now).filter(|_| automate.enabled)
     };
-    let next = schedule.next(now).map_or(LOOK_EVERY, |next| next.duration_since(now).unsigned_abs());
-    let Some(due) = automate.enabled.then(|| schedule.due(until, now)).flatten() else {
+    let backup = due(&backups, state.until);
+    let drill = drills.as_ref().and_then(|drills| due(drills, state.drilled));
+    let drill = match drill {
+        Some(due) if checks::newest(&desk.setup, &store::list(bus).await?).is_some() => Some(due),
+        _ => None,
+    };
+    let next = backups.next(now).into_iter().chain(drills.and_then(|drills| drills.next(now))).min();
+    let next = next.map_or(LOOK_EVERY, |next| next.duration_since(now).unsigned_abs());
+    if backup.is_none() && drill.is_none() {
         return Ok(next.clamp(Duration::from_millis(10), LOOK_EVERY));
-    };
+    }
     if desk.turn.try_lock().is_err() {
         return Ok(LOOK_AGAIN);
     }
-    // The same for whoever asks: should two replicas do it, it is one operation.
-    let id = id::derive("backup-schedule", &[&due.to_string()]);
-    let submission = Submission::of(id, &command(&automate), REQUESTED_BY)?;
-    let operation = bus.operations().submit(&submission).await.context("ask for the backup that is due")?;
-    info!(operation.id = %operation.id, due = %due, "a backup is due");
-    change(bus, |state| state.until = Some(due)).await?;
+    if let Some(due) = backup {
+        ask(bus, "backup-schedule", due, &command(&automate))
+            .await
+            .context("ask for the backup that is due")?;
+        change(bus, |state| state.until = Some(due)).await?;
+    } else if let Some(due) = drill {
+        ask(bus, "drill-schedule", due, &TestBackup::default())
+            .await
+            .context("ask for the rehearsal that is due")?;
+        change(bus, |state| state.drilled = Some(due)).await?;
+    }
     Ok(LOOK_AGAIN)
+}
+
+/// The same for whoever asks: should two replicas do it, it is one operation.
+async fn ask<C: Command>(bus: &Bus, what: &str, due: Timestamp, command: &C) -> anyhow::Result<()> {
+    let id = id::derive(what, &[&due.to_string()]);
+    let submission = Submission::of(id, command, REQUESTED_BY)?;
+    let operation = bus.operations().submit(&submission).await?;
+    info!(operation.id = %operation.id, due = %due, "{} is due", C::VERB);
+    Ok(())
 }
 
 fn command(automate: &Automate) -> Backup {

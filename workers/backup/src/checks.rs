@@ -10,12 +10,12 @@ use keelson_kit::query::{Queries, Refusal};
 use keelson_kit::role::Context;
 use keelson_schemas::backup::{
     Automate, Backup, BackupState, BackupSummary, Backups, Component, DeleteBackup, FindBackup, HoldBackup,
-    Restore,
+    Restore, TestBackup,
 };
 
 use crate::job::now;
 use crate::setup::Setup;
-use crate::{automate, deleting, plan, store};
+use crate::{automate, deleting, drill, plan, store};
 
 /// Answers what any replica knows.
 #[must_use]
@@ -24,6 +24,7 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
         (Arc::clone(setup), Arc::clone(setup), Arc::clone(setup), Arc::clone(setup));
     let (restoring, deleting, listing, showing) =
         (ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone(), ctx.bus.clone());
+    let (testing, for_test) = (ctx.bus.clone(), Arc::clone(setup));
     let (holding, for_automate, clock) = (ctx.bus.clone(), Arc::clone(setup), ctx.clock.clone());
     queries
         .with("check.backup", move |command: Backup| {
@@ -42,6 +43,10 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
             let checked = automate::check(&for_automate, &command).map(drop);
             std::future::ready(checked.map_err(|reason| Refusal::new(400, reason)))
         })
+        .with("check.test", move |command: TestBackup| {
+            let (bus, setup) = (testing.clone(), Arc::clone(&for_test));
+            async move { test(&bus, &setup, &command).await.map(drop).map_err(refusal) }
+        })
         .with("check.hold", move |command: HoldBackup| {
             let bus = holding.clone();
             async move { find(&bus, &command.backup_id).await.map(drop).map_err(refusal) }
@@ -53,12 +58,13 @@ pub fn queries(queries: Queries, ctx: &Context, setup: &Arc<Setup>) -> Queries {
                 let backups = store::list(&bus).await.map_err(gone)?;
                 let plan = automate::plan(&bus).await.map_err(gone)?;
                 let automation = match automate::check(&setup, &plan) {
-                    Ok(schedule) => {
-                        Some(automate::report(&bus, now(&clock), plan, &schedule).await.map_err(gone)?)
+                    Ok(schedules) => {
+                        Some(automate::report(&bus, now(&clock), plan, &schedules).await.map_err(gone)?)
                     }
                     Err(_) => None,
                 };
-                Ok(Backups { backups, note: backup(&setup, &Backup::default()).err(), automation })
+                let drill = store::last_drill(&bus).await.map_err(gone)?;
+                Ok(Backups { backups, note: backup(&setup, &Backup::default()).err(), automation, drill })
             }
         })
         .with("manifest", move |question: FindBackup| {
@@ -100,10 +106,7 @@ pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<Back
         Some(point) if command.backup_id == store::LATEST => reaching(bus, point).await?,
         _ => find(bus, &command.backup_id).await?,
     };
-    if backup.state != BackupState::Complete {
-        let why = backup.error.as_deref().unwrap_or("no reason is known");
-        return Err(Failure::reject(format!("backup {} is not complete: {why}", backup.id)));
-    }
+    complete(&backup)?;
     if let Some(point) = command.point_in_time {
         plan::until(point, backup.window).map_err(Failure::reject)?;
     }
@@ -117,6 +120,32 @@ pub async fn restore(bus: &Bus, setup: &Setup, command: &Restore) -> Result<Back
         setup.place(command.target.as_deref()).map_err(rejected)?;
     }
     Ok(backup)
+}
+
+/// The backup of which a restore is to be rehearsed, if it can be.
+///
+/// # Errors
+/// Why not.
+pub async fn test(bus: &Bus, setup: &Setup, command: &TestBackup) -> Result<BackupSummary, Failure> {
+    let backup = find(bus, &command.backup_id).await?;
+    complete(&backup)?;
+    drill::possible(setup, &backup).map_err(Failure::reject)?;
+    Ok(backup)
+}
+
+/// The newest backup of `all`, the newest first, if a restore of it can be rehearsed.
+#[must_use]
+pub fn newest<'a>(setup: &Setup, all: &'a [BackupSummary]) -> Option<&'a BackupSummary> {
+    let newest = all.iter().find(|backup| backup.state == BackupState::Complete)?;
+    drill::possible(setup, newest).is_ok().then_some(newest)
+}
+
+fn complete(backup: &BackupSummary) -> Result<(), Failure> {
+    if backup.state == BackupState::Complete {
+        return Ok(());
+    }
+    let why = backup.error.as_deref().unwrap_or("no reason is known");
+    Err(Failure::reject(format!("backup {} is not complete: {why}", backup.id)))
 }
 
 /// What of a backup is restored.

@@ -9,8 +9,8 @@ use keelson_kit::publish::Outgoing;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::Reading;
 use keelson_schemas::backup::{
-    Automate, AutomationReport, Backup, BackupState, BackupSummary, DeleteBackup, HoldBackup, Restore,
-    RestoreReport,
+    Automate, AutomationReport, Backup, BackupState, BackupSummary, DeleteBackup, DrillReport, HoldBackup,
+    Restore, RestoreReport, TestBackup,
 };
 use keelson_schemas::message::Message;
 use keelson_schemas::subject;
@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 use tracing::info;
 
 use crate::setup::Setup;
-use crate::{automate, checks, deleting, job, restoring, signals, store};
+use crate::{automate, checks, deleting, drill, job, restoring, signals, store};
 
 /// How long an event is tried to be published. What it tells of is kept before.
 const PUBLISHED_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
@@ -30,6 +30,10 @@ pub struct BackupHandler(pub Desk);
 /// Obeys `keelson.cmd.backup.restore`. The operation's result is a [`RestoreReport`].
 #[derive(Clone)]
 pub struct RestoreHandler(pub Desk);
+
+/// Obeys `keelson.cmd.backup.test`. The operation's result is a [`DrillReport`]; it fails unless all came back as it was.
+#[derive(Clone)]
+pub struct DrillHandler(pub Desk);
 
 /// Obeys `keelson.cmd.backup.delete`. The operation's result is the [`BackupSummary`] of what is gone.
 #[derive(Clone)]
@@ -118,6 +122,31 @@ impl CommandHandler for RestoreHandler {
     }
 }
 
+impl CommandHandler for DrillHandler {
+    type Command = TestBackup;
+    type Outcome = DrillReport;
+
+    async fn run(&self, command: TestBackup, attempt: &Attempt) -> Result<DrillReport, Failure> {
+        let desk = &self.0;
+        let backup = checks::test(&desk.ctx.bus, &desk.setup, &command).await?;
+        let _turn = desk.turn()?;
+        let job = drill::Job { setup: &desk.setup, clock: &desk.ctx.clock, attempt, backup: &backup };
+        let report = tokio::select! {
+            biased;
+            () = desk.ctx.tasks.cancelled() => return Err(Failure::retry("this process hands its work over")),
+            report = job.run() => report,
+        };
+        store::keep_drill(&desk.ctx.bus, &report).await?;
+        desk.publish("drilled", attempt, &report).await;
+        desk.tell(signals::drilled(&report, job::now(&desk.ctx.clock)), &attempt.operation).await;
+        if report.passed {
+            info!(backup.id = %report.backup_id, rto_ms = report.rto_ms, "a restore was rehearsed, and all came back as it was");
+            return Ok(report);
+        }
+        Err(Failure::give_up(drill::failure(&report)))
+    }
+}
+
 impl CommandHandler for DeleteHandler {
     type Command = DeleteBackup;
     type Outcome = BackupSummary;
@@ -156,8 +185,8 @@ impl CommandHandler for AutomateHandler {
 
     async fn run(&self, command: Automate, _: &Attempt) -> Result<AutomationReport, Failure> {
         let desk = &self.0;
-        let schedule = automate::check(&desk.setup, &command).map_err(Failure::decline)?;
-        let report = automate::set(&desk.ctx.bus, job::now(&desk.ctx.clock), &command, &schedule).await?;
+        let schedules = automate::check(&desk.setup, &command).map_err(Failure::decline)?;
+        let report = automate::set(&desk.ctx.bus, job::now(&desk.ctx.clock), &command, &schedules).await?;
         desk.planned.notify_one();
         Ok(report)
     }
@@ -183,7 +212,7 @@ impl Desk {
     }
 
     fn turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
-        let taken = "a backup or a restore is under way: wait until it has ended (`keelson operations list`)";
+        let taken = "a backup, a restore or a rehearsal is under way: wait until it has ended (`keelson operations list`)";
         self.turn.try_lock().map_err(|_| Failure::reject(taken))
     }
 

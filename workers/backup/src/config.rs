@@ -39,6 +39,8 @@ pub struct BackupConfig {
     pub harmless: Vec<String>,
     /// Collections that are read at once; each takes some 80 MB of memory. 4
     pub collections_at_once: usize,
+    /// The mongod executable, of the version that is backed up, in which restores are rehearsed. That on the PATH
+    pub mongod: PathBuf,
     /// Other deployments that can be restored into. none
     pub targets: Vec<Target>,
 }
@@ -70,6 +72,7 @@ impl Default for BackupConfig {
             env_files: Vec::new(),
             harmless: Vec::new(),
             collections_at_once: 4,
+            mongod: "mongod".into(),
             targets: Vec::new(),
         }
     }

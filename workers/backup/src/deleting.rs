@@ -68,7 +68,7 @@ mod tests {
     fn the_newest_complete_backup_and_what_is_held_stay() {
         let backup = |id: &str, state| {
             let held = id == "held";
-            BackupSummary { id: id.into(), state, held, ..BackupSummary::example() }
+            BackupSummary { id: id.into(), state, held, verified_at: None, ..BackupSummary::example() }
         };
         let all = [
             backup("failed", BackupState::Failed),

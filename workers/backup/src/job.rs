@@ -67,6 +67,7 @@ impl Job<'_> {
             snapshot: None,
             stored_bytes: 0,
             held: false,
+            verified_at: None,
         };
         if let Err(error) = self.make(&mut summary).await {
             summary.state = BackupState::Failed;

@@ -51,6 +51,15 @@ pub fn data(database: &str, collection: &str, kind: CollectionKind) -> Option<St
     Some(format!("{DUMP}/{database}/{stem}.bson"))
 }
 
+/// The collection that holds the documents of another.
+#[must_use]
+pub fn stored_in(collection: &str, kind: CollectionKind) -> String {
+    match kind {
+        CollectionKind::Timeseries => format!("{BUCKETS}{collection}"),
+        CollectionKind::Collection | CollectionKind::View => collection.to_owned(),
+    }
+}
+
 /// The file of a collection's options and indexes, from the root of the snapshot.
 #[must_use]
 pub fn metadata(database: &str, collection: &str) -> String {

@@ -2,6 +2,7 @@
 
 pub mod authz;
 pub mod catalog;
+pub mod compare;
 pub mod dump;
 pub mod indexes;
 pub mod insert;

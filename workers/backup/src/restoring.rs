@@ -8,7 +8,7 @@ use keelson_kit::clock::Clock;
 use keelson_kit::command::Attempt;
 use keelson_kit::failure::Failure;
 use keelson_schemas::backup::{
-    BackupSummary, Component, ConfigManifest, DatabaseManifest, FilesManifest, Manifest, Restore,
+    BackupSummary, Component, ConfigManifest, DatabaseManifest, FileEntry, FilesManifest, Manifest, Restore,
     RestoreReport,
 };
 use tokio::task::spawn_blocking;
@@ -171,11 +171,8 @@ impl Job<'_> {
         let (fetching, unknown) =
             (restic.restore(self.snapshot()?, layout::DUMP, spool.path()), Meter::default());
         telling(self.clock, self.attempt, &unknown, None, "fetch", fetching).await?;
-        let (root, expected) = (spool.path().to_owned(), database.clone());
-        let verifying =
-            spawn_blocking(move || expected.files().try_for_each(|file| bson_file::verify(&root, file)));
-        let verified = telling(self.clock, self.attempt, &unknown, None, "verify", verifying).await;
-        verified.context("verify")?
+        let verifying = verified(spool.path().to_owned(), database.files().cloned().collect());
+        telling(self.clock, self.attempt, &unknown, None, "verify", verifying).await
     }
 
     async fn apply(
@@ -221,8 +218,20 @@ impl Settings {
     }
 }
 
+/// Whether files are what the manifest says.
+///
+/// # Errors
+/// Which is not.
+pub async fn verified(root: PathBuf, files: Vec<FileEntry>) -> anyhow::Result<()> {
+    let verifying = spawn_blocking(move || files.iter().try_for_each(|file| bson_file::verify(&root, file)));
+    verifying.await.context("verify")?
+}
+
 /// The collections that the oplog makes: they must not be in the way either.
-fn made(root: &Path, database: &DatabaseManifest) -> anyhow::Result<BTreeSet<(String, String)>> {
+///
+/// # Errors
+/// When the oplog cannot be read.
+pub fn made(root: &Path, database: &DatabaseManifest) -> anyhow::Result<BTreeSet<(String, String)>> {
     let mut made = BTreeSet::new();
     if let Some(oplog) = &database.oplog {
         let mut reader = Reader::open(root, &oplog.file.path)?;

@@ -72,6 +72,10 @@ pub fn never_deleted(all: &[BackupSummary], backup: &BackupSummary) -> Vec<Strin
     if newest.is_some_and(|newest| newest.id == backup.id) {
         reasons.push("it is the newest one that is complete".to_owned());
     }
+    let verified = all.iter().find(|backup| backup.verified_at.is_some());
+    if verified.is_some_and(|verified| verified.id == backup.id) {
+        reasons.push("it is the newest one of which a restore was rehearsed".to_owned());
+    }
     reasons
 }
 
@@ -106,6 +110,7 @@ mod tests {
             id: (*id).to_owned(),
             state: if id.ends_with('!') { BackupState::Failed } else { BackupState::Complete },
             held: id.ends_with('*'),
+            verified_at: None,
             requested_by: if id.ends_with('+') { "ada" } else { schedule::REQUESTED_BY }.to_owned(),
             started_at: id.trim_end_matches(['!', '*', '+']).parse().unwrap(),
             ..BackupSummary::example()
@@ -175,6 +180,14 @@ mod tests {
         assert_eq!(kept(&ids, Retention { manual: true, ..one }), ids[..1]);
         // What is never deleted by it takes nobody's place.
         assert_eq!(kept(&ids, Retention { keep_last: 2, ..NONE }), ids);
+    }
+
+    #[test]
+    fn the_newest_that_is_known_to_be_good_is_kept() {
+        let mut all = backups(&["2026-03-04T02:00:00Z", "2026-03-03T02:00:00Z", "2026-03-02T02:00:00Z"]);
+        all[1..].iter_mut().for_each(|backup| backup.verified_at = Some(backup.finished_at));
+        let decided = decide(&all, Some(NONE), &TimeZone::UTC);
+        assert_eq!(decided.iter().map(|retained| retained.kept).collect::<Vec<_>>(), [true, true, false]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use keelson_kit::publish::{Outgoing, PublishError};
 use keelson_schemas::alerting::{Reading, Signals};
-use keelson_schemas::backup::{BackupState, BackupSummary};
+use keelson_schemas::backup::{BackupState, BackupSummary, DrillReport};
 use keelson_schemas::{id, subject};
 
 use crate::schedule::Schedule;
@@ -20,11 +20,26 @@ pub fn standing(
     let age = newest.map(|newest| reading("backup_age_seconds", seconds(newest.started_at, now), now));
     // Of those that were due since the newest one began, the first is the one that is missing.
     let from = newest.map_or(since, |newest| newest.started_at.max(since));
-    let overdue = schedule.map(|schedule| {
-        let due = schedule.next(from).filter(|due| *due < now);
-        reading("backup_overdue_seconds", due.map_or(0.0, |due| seconds(due, now)), now)
-    });
+    let overdue = schedule.map(|schedule| overdue("backup_overdue_seconds", schedule, from, now));
     age.into_iter().chain(overdue).collect()
+}
+
+/// How rehearsals stand: since when one is missing. Pure.
+#[must_use]
+pub fn drills(all: &[BackupSummary], schedule: &Schedule, since: Timestamp, now: Timestamp) -> Reading {
+    let last = all.iter().filter_map(|backup| backup.verified_at).max();
+    overdue("drill_overdue_seconds", schedule, last.map_or(since, |last| last.max(since)), now)
+}
+
+fn overdue(signal: &str, schedule: &Schedule, from: Timestamp, now: Timestamp) -> Reading {
+    let due = schedule.next(from).filter(|due| *due < now);
+    reading(signal, due.map_or(0.0, |due| seconds(due, now)), now)
+}
+
+/// What a rehearsal that has ended tells. Pure.
+#[must_use]
+pub fn drilled(report: &DrillReport, now: Timestamp) -> Vec<Reading> {
+    (!report.passed).then(|| reading("drills_failed", 1.0, now)).into_iter().collect()
 }
 
 /// What a backup that has ended tells: whether it failed, and whether the oplog did not go on from the one before. Pure.
@@ -86,6 +101,30 @@ mod tests {
             let overdue = readings.iter().find(|reading| reading.signal == "backup_overdue_seconds").unwrap();
             assert!((overdue.value - expected).abs() < 1e-9, "{now}: {overdue:?}");
         }
+    }
+
+    #[test]
+    fn a_rehearsal_is_overdue_until_one_has_passed() {
+        let weekly = Schedule::parse("0 4 * * 0", "UTC").unwrap();
+        // 1 and 8 March 2026 are Sundays.
+        let since = at("02T12:00");
+        let verified = |text: Option<&str>| BackupSummary {
+            verified_at: text.map(at),
+            ..backup("02T13:00", BackupState::Complete)
+        };
+        for (last, now, expected) in [
+            (None, "08T03:00", 0.0),
+            (None, "08T05:00", 3_600.0),
+            (Some("08T04:10"), "08T05:00", 0.0),
+            (Some("03T00:00"), "08T05:00", 3_600.0),
+            (Some("08T04:10"), "16T04:00", 86_400.0),
+        ] {
+            let all = [verified(None), verified(last)];
+            let reading = drills(&all, &weekly, since, at(now));
+            assert!((reading.value - expected).abs() < 1e-9, "{now}: {reading:?}");
+        }
+        assert_eq!(drilled(&DrillReport { passed: true, ..DrillReport::example() }, since), []);
+        assert_eq!(drilled(&DrillReport::example(), since)[0].signal, "drills_failed");
     }
 
     #[test]

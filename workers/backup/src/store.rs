@@ -7,7 +7,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use keelson_kit::bus::Bus;
 use keelson_kit::kv::{Entry, KvError};
-use keelson_schemas::backup::{BackupState, BackupSummary, Manifest};
+use keelson_schemas::backup::{BackupState, BackupSummary, DrillReport, Manifest};
 use keelson_schemas::codec;
 use tracing::{info, warn};
 
@@ -18,6 +18,8 @@ use crate::restic::Restic;
 pub const BUCKET: &str = "backups";
 /// What is read of it.
 const MOST: usize = 100_000;
+/// The last rehearsal, in it.
+const LAST_DRILL: &str = "drill.last";
 /// Stands for the newest backup that is complete.
 pub const LATEST: &str = "latest";
 
@@ -54,6 +56,28 @@ pub async fn find(bus: &Bus, id: &str) -> Result<Option<BackupSummary>, KvError>
 /// The bus is away or refuses.
 pub async fn keep(bus: &Bus, backup: &BackupSummary) -> Result<(), KvError> {
     bus.kv(BUCKET).put(&key(&backup.id), backup).await.map(drop)
+}
+
+/// Notes what came of a rehearsal, and of which backup it is known that it can be restored.
+///
+/// # Errors
+/// The bus is away or refuses.
+pub async fn keep_drill(bus: &Bus, report: &DrillReport) -> Result<(), KvError> {
+    bus.kv(BUCKET).put(LAST_DRILL, report).await?;
+    match find(bus, &report.backup_id).await? {
+        Some(backup) if report.passed => {
+            keep(bus, &BackupSummary { verified_at: Some(report.finished_at), ..backup }).await
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What came of the last rehearsal.
+///
+/// # Errors
+/// The bus is away.
+pub async fn last_drill(bus: &Bus) -> Result<Option<DrillReport>, KvError> {
+    Ok(bus.kv(BUCKET).get(LAST_DRILL).await?.map(|entry| entry.value))
 }
 
 /// Forgets a backup, and removes the manifest beside a repository that is a folder.

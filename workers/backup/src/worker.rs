@@ -14,10 +14,12 @@ use keelson_kit::role::{Context, Role};
 use tokio::sync::{Mutex, Notify};
 use tracing::warn;
 
-use crate::commands::{AutomateHandler, BackupHandler, DeleteHandler, Desk, HoldHandler, RestoreHandler};
+use crate::commands::{
+    AutomateHandler, BackupHandler, DeleteHandler, Desk, DrillHandler, HoldHandler, RestoreHandler,
+};
 use crate::config::BackupConfig;
 use crate::setup::Setup;
-use crate::{automate, checks, store};
+use crate::{automate, checks, drill, store};
 
 /// How long a backup or a restore may take.
 const TIME_LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -63,11 +65,13 @@ async fn hold(ctx: Context, setup: Arc<Setup>, lease: Lease) -> anyhow::Result<(
         turn: Arc::new(Mutex::new(())),
         planned: Arc::new(Notify::new()),
     };
+    drill::end_left(&setup).await;
     let options =
         ConsumeOptions { concurrency: AT_ONCE, time_limit: TIME_LIMIT, ..ConsumeOptions::default() };
     let commands = Commands::of(Backups::NAME).options(options);
     let commands = commands.with(BackupHandler(desk.clone())).with(RestoreHandler(desk.clone()));
     let commands = commands.with(DeleteHandler(desk.clone())).with(HoldHandler(desk.clone()));
+    let commands = commands.with(DrillHandler(desk.clone()));
     desk.ctx.obey(commands.with(AutomateHandler(desk.clone())))?;
     tokio::select! {
         () = lease.over(&ctx.tasks) => {}

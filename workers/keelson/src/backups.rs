@@ -1,4 +1,4 @@
-//! `keelson backups`: made, listed, shown, restored, deleted, held, and made by themselves.
+//! `keelson backups`: made, listed, shown, restored, rehearsed, deleted, held, and made by themselves.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keelson_schemas::backup::{
     Automate, AutomationReport, Backup, BackupKind, BackupState, BackupSummary, Backups, CollectionEntry,
-    Component, ConfigSource, DatabaseManifest, Folder, Manifest, OpTime, Restore, RestoreReport, Retained,
-    Retention,
+    Component, ConfigSource, DatabaseManifest, DrillReport, Folder, Manifest, OpTime, Phase, Restore,
+    RestoreReport, Retained, Retention, TestBackup,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -28,6 +28,7 @@ Examples:
   keelson backups create --component files --component config
   keelson backups list
   keelson backups show latest
+  keelson backups test
   keelson backups delete 5f0c9a3be1d24786
   keelson backups hold 5f0c9a3be1d24786
   keelson backups automate --schedule '*/15 * * * *' --timezone Europe/Berlin --keep-daily 30
@@ -53,6 +54,8 @@ pub enum Command {
     /// Restore a backup, or some of it
     #[command(after_help = EXAMPLES)]
     Restore(RestoreArgs),
+    /// Rehearse a restore where it harms nobody, and compare
+    Test(Test),
     /// Delete backups, and what only they have in the repository
     Delete(Delete),
     /// Keep a backup until it is released, whatever retention says
@@ -134,6 +137,19 @@ pub struct RestoreArgs {
     client: ClientArgs,
 }
 
+/// `keelson backups test`
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Which, as `keelson backups list` names them.
+    #[arg(value_name = "ID", default_value = "latest")]
+    id: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
 /// `keelson backups delete`
 #[derive(Debug, Args)]
 pub struct Delete {
@@ -190,6 +206,12 @@ pub struct AutomateArgs {
     /// Delete none, which is how it is until something else is said.
     #[arg(long, conflicts_with_all = ["keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly"])]
     keep_all: bool,
+    /// When a restore is rehearsed, as cron writes it: '0 4 * * 0'.
+    #[arg(long, value_name = "CRON", conflicts_with = "no_drills")]
+    drill_schedule: Option<String>,
+    /// Rehearse none.
+    #[arg(long)]
+    no_drills: bool,
     /// Make backups by themselves.
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
@@ -217,6 +239,7 @@ impl Command {
             Self::Show(show) => show.run(global).await,
             Self::Create(create) => create.run(global).await,
             Self::Restore(restore) => restore.run(global).await,
+            Self::Test(test) => test.run(global).await,
             Self::Delete(delete) => delete.run(global).await,
             Self::Hold(hold) => hold.run(global).await,
             Self::Automate(automate) => automate.run(global).await,
@@ -235,6 +258,19 @@ impl Show {
     async fn run(self, global: &Global) -> anyhow::Result<Exit> {
         let manifest: Manifest = Client::new(&self.client, global)?.get(&path_of(&self.id), &[]).await?;
         show(self.json, &manifest, tell_manifest)
+    }
+}
+
+impl Test {
+    async fn run(self, global: &Global) -> anyhow::Result<Exit> {
+        let client = Client::new(&self.client, global)?;
+        let command = TestBackup { backup_id: self.id };
+        let tested = progress::obeyed(&client, Method::POST, &format!("{PATH}/test"), &command).await?;
+        let report: DrillReport = serde_json::from_value(watch::outcome(tested)?)?;
+        show(self.json, &report, |report| {
+            say(&drilled_words(report));
+            say_table(["step", "took", "in earnest"], report.phases.iter().map(phase_row));
+        })
     }
 }
 
@@ -284,6 +320,7 @@ impl AutomateArgs {
             kind: self.kind.unwrap_or(set.kind),
             components: set.components,
             retention: self.retention(set.retention),
+            drill_schedule: self.drill_schedule.clone().or(set.drill_schedule).filter(|_| !self.no_drills),
             enabled: (set.enabled || self.enable) && !self.disable,
             dry_run: self.dry_run,
         }
@@ -379,6 +416,9 @@ fn tell_all(page: &Backups) {
     if let Some(automation) = &page.automation {
         say(&automation_words(automation));
     }
+    if let Some(drill) = &page.drill {
+        say(&drilled_words(drill));
+    }
     if page.backups.is_empty() {
         return say("there are no backups");
     }
@@ -409,7 +449,12 @@ fn row(backup: &BackupSummary) -> [String; 10] {
         format!(
             "{}{}",
             format!("{:?}", backup.state).to_lowercase(),
-            if backup.held { ", held" } else { "" }
+            match (backup.held, backup.verified_at.is_some()) {
+                (true, true) => ", held, verified",
+                (true, false) => ", held",
+                (false, true) => ", verified",
+                (false, false) => "",
+            }
         ),
         format!("{:?}", backup.kind).to_lowercase(),
         backup.started_at.to_string(),
@@ -500,6 +545,28 @@ fn restored_words(report: &RestoreReport) -> String {
     )
 }
 
+fn drilled_words(report: &DrillReport) -> String {
+    if report.passed {
+        let (rto, rpo) = (span(0, report.rto_ms), span(0, report.rpo_ms));
+        return format!(
+            "backup {} was restored for a trial at {}, and all came back as it was: in {rto}, {rpo} old",
+            report.backup_id, report.started_at
+        );
+    }
+    let said: Vec<&str> = report.error.iter().chain(&report.differences).map(String::as_str).collect();
+    format!(
+        "backup {} was restored for a trial at {}, and DID NOT COME BACK AS IT WAS: {}",
+        report.backup_id,
+        report.started_at,
+        said.join("; ")
+    )
+}
+
+fn phase_row(phase: &Phase) -> [String; 3] {
+    let earnest = if phase.restoring { "yes" } else { "" };
+    [phase.name.clone(), span(0, phase.duration_ms), earnest.to_owned()]
+}
+
 fn took(backup: &BackupSummary) -> String {
     let ms = |time: Timestamp| u64::try_from(time.as_millisecond()).unwrap_or(0);
     span(ms(backup.started_at), ms(backup.finished_at))
@@ -528,6 +595,18 @@ mod tests {
         let words = restored_words(&RestoreReport::example());
         let expected = "backup 5f0c9a3be1d24786 is restored into rehearsal, as it was at 2025-11-24T16:00:04Z: 12 collections, 1500000 documents, 31 indexes, 2300 files in 18s";
         assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_rehearsal_is_told_in_a_line() {
+        let failed = DrillReport::example();
+        assert!(
+            drilled_words(&failed)
+                .ends_with("AS IT WAS: click.videos: 1000 documents were backed up, and 999 came back")
+        );
+        let passed = DrillReport { passed: true, differences: Vec::new(), ..failed };
+        let expected = "backup 5f0c9a3be1d24786 was restored for a trial at 2025-11-24T16:01:00Z, and all came back as it was: in 18s, 56s old";
+        assert_eq!(drilled_words(&passed), expected);
     }
 
     #[test]

@@ -10,6 +10,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("keelson.cmd.cdn.purge", &["ingress", "steward", "operator"]),
     ("keelson.cmd.backup.backup", &["ingress", "backup", "steward", "operator"]),
     ("keelson.cmd.backup.restore", &["ingress", "steward", "operator"]),
+    ("keelson.cmd.backup.test", &["ingress", "backup", "steward", "operator"]),
     ("keelson.cmd.steward.redrive", &["ingress", "steward", "operator"]),
     ("keelson.evt.content.changed", &["steward", "operator", "application"]),
     ("keelson.evt.content.removed", &["steward"]),

@@ -87,6 +87,8 @@ fn every_signal_has_the_value_that_its_name_says() {
         ("backup_overdue_seconds", 3.0),
         ("backups_failed", 5.0),
         ("backup_gaps", 5.0),
+        ("drill_overdue_seconds", 3.0),
+        ("drills_failed", 5.0),
         ("notification_failures", 5.0),
         ("purges_stale", 5.0),
         ("purges_failed", 5.0),
@@ -106,7 +108,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         scene.apply(&changes);
         assert_eq!(scene.firing().len(), 1, "{signal}");
     }
-    assert_eq!(SIGNALS.len(), 31);
+    assert_eq!(SIGNALS.len(), 33);
 }
 
 #[test]

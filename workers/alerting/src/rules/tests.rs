@@ -202,6 +202,8 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         "KeelsonBackupFailed",
         "KeelsonBackupLate",
         "KeelsonBackupGap",
+        "KeelsonDrillFailed",
+        "KeelsonDrillOverdue",
     ];
     assert_eq!(names(&shipped), expected.map(|name| (name.to_owned(), "default".to_owned())));
     let own = RawRule {

@@ -43,10 +43,7 @@ impl Source {
     /// The collection that holds its documents.
     #[must_use]
     pub fn stored_in(&self) -> String {
-        match self.kind {
-            CollectionKind::Timeseries => format!("{}{}", layout::BUCKETS, self.collection),
-            CollectionKind::Collection | CollectionKind::View => self.collection.clone(),
-        }
+        layout::stored_in(&self.collection, self.kind)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, bail};
 use bson::doc;
 use futures::{StreamExt, TryStreamExt, stream};
-use keelson_schemas::backup::{CollectionEntry, CollectionKind, DatabaseManifest, FileEntry, OpTime};
+use keelson_schemas::backup::{CollectionEntry, DatabaseManifest, FileEntry, OpTime};
 use mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -174,10 +174,7 @@ async fn to_file(
 
 /// The namespace that the oplog calls a collection by.
 fn stored_in(entry: &CollectionEntry) -> String {
-    match entry.kind {
-        CollectionKind::Timeseries => format!("{}.{}{}", entry.database, layout::BUCKETS, entry.collection),
-        CollectionKind::Collection | CollectionKind::View => entry.namespace(),
-    }
+    format!("{}.{}", entry.database, layout::stored_in(&entry.collection, entry.kind))
 }
 
 fn entry(source: &Source, written: Option<Written>, metadata: FileEntry) -> CollectionEntry {

@@ -70,6 +70,12 @@ impl Indexes {
         .collect()
     }
 
+    /// All of them, by namespace.
+    #[must_use]
+    pub fn listed(&self) -> &BTreeMap<(String, String), Vec<Document>> {
+        &self.0
+    }
+
     /// How many.
     #[must_use]
     pub fn count(&self) -> u64 {

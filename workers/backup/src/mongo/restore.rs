@@ -1,6 +1,6 @@
 //! A restore, in the order of the stock tools: collections, documents, views, users, the oplog, and the indexes at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -59,6 +59,13 @@ pub struct Restored {
     pub to: Option<OpTime>,
 }
 
+/// A restore on its way: the documents are there.
+#[derive(Debug)]
+pub struct Filled {
+    restored: Restored,
+    indexes: Indexes,
+}
+
 /// The names of all collections of a deployment that are not the server's own.
 ///
 /// # Errors
@@ -83,6 +90,15 @@ impl Restoring<'_> {
         oplog: Option<&OplogEntry>,
         drop: bool,
     ) -> anyhow::Result<Restored> {
+        let filled = self.fill(plan, drop).await?;
+        Ok(self.finish(filled, oplog).await?.0)
+    }
+
+    /// Puts everything there as it was dumped: before the oplog, and without indexes.
+    ///
+    /// # Errors
+    /// When any of it cannot be done. What was done until then stays.
+    pub async fn fill(&self, plan: &Plan<'_>, drop: bool) -> anyhow::Result<Filled> {
         let mut restored = Restored { collections: plan.items.len() as u64, ..Restored::default() };
         self.drop_all(plan).await?;
         let mut indexes = Indexes::default();
@@ -101,6 +117,19 @@ impl Restoring<'_> {
             self.create(item).await?;
         }
         authz::merge(self.deployment, self.root, &plan.authz, drop).await?;
+        Ok(Filled { restored, indexes })
+    }
+
+    /// Replays the oplog, and builds the indexes that there are then.
+    ///
+    /// # Errors
+    /// When any of it cannot be done. What was done until then stays.
+    pub async fn finish(
+        &self,
+        filled: Filled,
+        oplog: Option<&OplogEntry>,
+    ) -> anyhow::Result<(Restored, Indexes)> {
+        let Filled { mut restored, mut indexes } = filled;
         if let Some(oplog) = oplog {
             let replayed = self.replay(oplog, indexes).await.context("the oplog")?;
             indexes = replayed.indexes;
@@ -109,7 +138,19 @@ impl Restoring<'_> {
         }
         restored.indexes = indexes.count();
         self.build(&indexes).await?;
-        Ok(restored)
+        Ok((restored, indexes))
+    }
+
+    /// What the collections of a plan have to be like, by their metadata.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn expected(&self, plan: &Plan<'_>) -> anyhow::Result<BTreeMap<(String, String), Metadata>> {
+        let of = |item: &Item<'_>| {
+            let name = (item.database.clone(), item.collection.clone());
+            Ok((name, self.metadata(&item.entry.metadata.path)?))
+        };
+        plan.items.iter().map(of).collect()
     }
 
     async fn drop_all(&self, plan: &Plan<'_>) -> anyhow::Result<()> {
@@ -121,10 +162,7 @@ impl Restoring<'_> {
 
     async fn collection<'a>(&self, item: &'a Item<'a>) -> anyhow::Result<(&'a Item<'a>, Metadata, u64)> {
         let metadata = self.create(item).await?;
-        let stored_in = match item.entry.kind {
-            CollectionKind::Timeseries => format!("{}{}", layout::BUCKETS, item.collection),
-            CollectionKind::Collection | CollectionKind::View => item.collection.clone(),
-        };
+        let stored_in = layout::stored_in(&item.collection, item.entry.kind);
         let target = Target {
             deployment: self.deployment,
             database: &item.database,

@@ -13,11 +13,11 @@ use keelson_kit::operations::Submission;
 use keelson_kit::role::{Context, Role};
 use keelson_kit::testing::{self, NatsServer};
 use keelson_schemas::alerting::Signals;
-use keelson_schemas::backup::{Backup, BackupSummary, Restore, RestoreReport};
+use keelson_schemas::backup::{Backup, BackupSummary, DrillReport, Restore, RestoreReport, TestBackup};
 use keelson_schemas::message::Command;
 use keelson_schemas::operation::{Operation, State};
 
-use crate::mongod::Mongod;
+use crate::mongod::{self, Mongod};
 
 const ENDED_WITHIN: Duration = Duration::from_secs(180);
 
@@ -67,6 +67,7 @@ impl Worker {
         ctx.config = source;
         let mut config = BackupConfig {
             password: Some(Secret::from("correct horse".to_owned())),
+            mongod: mongod::program(),
             targets: vec![Target { name: "rehearsal".into(), mongodb_uri: target, files: None }],
             ..BackupConfig::default()
         };
@@ -121,6 +122,11 @@ impl Worker {
     /// Restores, which succeeds.
     pub async fn restore(&self, command: &Restore) -> RestoreReport {
         result(self.asked(command).await)
+    }
+
+    /// Rehearses a restore of the newest backup, which succeeds.
+    pub async fn drill(&self) -> DrillReport {
+        result(self.asked(&TestBackup::default()).await)
     }
 
     /// Why a command did not succeed.

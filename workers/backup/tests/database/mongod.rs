@@ -126,7 +126,8 @@ pub async fn until(mut so: impl AsyncFnMut() -> bool) {
     }
 }
 
-fn program() -> PathBuf {
+/// The executable.
+pub fn program() -> PathBuf {
     let named = std::env::var_os("KEELSON_MONGOD").map(PathBuf::from);
     let fetched = || {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();

@@ -3,7 +3,8 @@
 use axum::extract::{Request, State};
 use axum::response::{Json, Response};
 use keelson_schemas::backup::{
-    Automate, AutomationReport, Backup, Backups, DeleteBackup, FindBackup, HoldBackup, Manifest, Restore,
+    Automate, AutomationReport, Backup, Backups, DeleteBackup, DrillReport, FindBackup, HoldBackup, Manifest,
+    Restore, TestBackup,
 };
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
@@ -29,11 +30,12 @@ pub fn routes() -> OpenApiRouter<App> {
         .routes(access::admin(routes!(hold_backup)))
         .routes(access::admin(routes!(automate)))
         .routes(access::admin(routes!(restore)))
+        .routes(access::admin(routes!(rehearse)))
 }
 
 /// Adds the types of these routes to the description.
 pub(super) fn describe(generator: &mut SchemaGenerator) {
-    generator.subschema_for::<(Automate, AutomationReport, Backup, Backups, Hold, Manifest, Restore)>();
+    generator.subschema_for::<(Automate, AutomationReport, Backup, Backups, DrillReport, Hold, Manifest, Restore, TestBackup)>();
 }
 
 /// Makes a backup.
@@ -150,4 +152,19 @@ async fn automate(State(app): State<App>, asked: Asked, request: Request) -> Res
 async fn restore(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
     let restore: Restore = command::body(&app, request).await?;
     command::ask(&app, &asked, &restore).await
+}
+
+/// Rehearses a restore: into a scratch server and a scratch folder, where all of it is compared with what was backed up.
+///
+/// The operation fails unless nothing differs; its result is a DrillReport, which the list of backups has, too.
+#[utoipa::path(post, path = "/api/disaster-recovery/test", tag = "disaster recovery", params(CommandHeaders),
+    request_body = ref("#/components/schemas/TestBackup"),
+    responses(
+        CommandAnswers,
+        (status = 400, body = Problem, content_type = "application/problem+json", description = "What speaks against it"),
+        (status = 404, body = Problem, content_type = "application/problem+json"),
+    ))]
+async fn rehearse(State(app): State<App>, asked: Asked, request: Request) -> Result<Response, Problem> {
+    let test: TestBackup = command::body(&app, request).await?;
+    command::ask(&app, &asked, &test).await
 }
