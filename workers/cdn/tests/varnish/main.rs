@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod fixture;
-mod load;
 mod race;
 
 use std::time::Duration;
