@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::message::Message;
+use crate::operation::State;
 
 /// The stream.
 pub const STREAM: &str = "AUDIT";
@@ -95,4 +96,35 @@ impl Message for AuditStatus {
     fn example() -> Self {
         Self { seals: 2, sealed_through: 5, head: Some("0f".repeat(DIGEST_BYTES)), signed: true }
     }
+}
+
+/// An entry as people read it: a line of `GET /api/audit`. What is not known is null.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Its place in the stream.
+    pub sequence: u64,
+    /// When the stream took it.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Its subject.
+    pub subject: String,
+    /// Who asked, as the record of the operation has it; `unverified` where anybody may have.
+    pub actor: String,
+    /// Who says that it published.
+    pub source: Option<String>,
+    /// The message's id.
+    pub id: Option<String>,
+    /// The operation that a command is.
+    pub operation: Option<String>,
+    /// The trace that it belongs to.
+    pub trace: Option<String>,
+    /// What became of a command, while that is known.
+    pub outcome: Option<State>,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// Its type.
+    pub message_type: Option<String>,
+    /// Its body; base64 where it is neither MessagePack nor JSON.
+    pub body: serde_json::Value,
 }

@@ -3,6 +3,7 @@
 
 mod access_log;
 mod alerting;
+mod audit;
 mod backup;
 mod bad_input_bus;
 mod bad_input_http;

@@ -3,6 +3,7 @@
 pub mod access;
 mod alerting;
 pub mod alertmanager;
+mod audit;
 mod cdn;
 mod dead_letters;
 mod disaster_recovery;
@@ -25,6 +26,7 @@ use crate::{layers, problem};
 const SYSTEMS: &[fn() -> OpenApiRouter<App>] = &[
     alerting::routes,
     alertmanager::routes,
+    audit::routes,
     cdn::routes,
     dead_letters::routes,
     disaster_recovery::routes,

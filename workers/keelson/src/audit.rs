@@ -1,6 +1,8 @@
-//! `keelson audit`: the proof that what was commanded and what happened is what it was.
+//! `keelson audit`: what was commanded and what happened, and the proof that it is what it was.
 //!
-//! It reads the bus itself and asks nobody: whoever is to be checked has no part in it.
+//! The proof reads the bus itself and asks nobody: whoever is to be checked has no part in it.
+
+mod entries;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
@@ -19,6 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   keelson audit verify                                the bus of `keelson up` on this data directory, or that at NATS_URL
   keelson audit verify --key 11qYAYKx…                a public key to trust, beside those of the configuration
+  keelson audit list --since 2h --subject 'keelson.cmd.>'
+  keelson audit show 1234
+  keelson audit export --since 2026-01-01 --until 2026-02-01 --format csv >january.csv
   keelson audit key >audit-key                        make a key; KEELSON_AUDIT_KEY_FILE=audit-key signs with it
 
 To verify a copy of the bus's files, start nats-server on the copy and set NATS_URL. \
@@ -31,6 +36,15 @@ pub enum Command {
     /// Prove that nothing was changed, removed or reordered, or name the first entry that was
     #[command(after_help = EXAMPLES)]
     Verify(Verify),
+    /// List what was commanded and what happened, the oldest first
+    #[command(after_help = EXAMPLES)]
+    List(entries::List),
+    /// Show one with its body
+    #[command(after_help = EXAMPLES)]
+    Show(entries::Show),
+    /// Write all of it, for other programs
+    #[command(after_help = EXAMPLES)]
+    Export(entries::Export),
     /// Make a key that signs seals
     #[command(after_help = EXAMPLES)]
     Key(MakeKey),
@@ -63,6 +77,9 @@ impl Command {
     pub async fn run(self, global: &Global) -> anyhow::Result<Exit> {
         match self {
             Self::Verify(verify) => verify.run(global).await,
+            Self::List(list) => list.run(global).await,
+            Self::Show(show) => show.run(global).await,
+            Self::Export(export) => export.run(global).await,
             Self::Key(key) => key.run(),
         }
     }

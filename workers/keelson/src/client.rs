@@ -114,6 +114,14 @@ impl Client {
         self.json(self.send(request).await?).await
     }
 
+    /// GETs what comes in lines, however long that takes.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn lines(&self, path: &str, query: &[(&str, String)]) -> Result<Response, CallError> {
+        self.send(self.request(Method::GET, path, query)?).await
+    }
+
     /// GETs a stream of server-sent events.
     ///
     /// # Errors

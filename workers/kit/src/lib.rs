@@ -15,6 +15,7 @@
 //! | prepare a bus, and look after it | [`bus_admin`], [`steward`] |
 //! | be crashed on purpose | [`fault`], in tests alone |
 
+pub mod audit;
 pub mod bus;
 pub mod bus_admin;
 pub mod checkpoint;

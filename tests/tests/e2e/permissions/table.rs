@@ -80,7 +80,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.CONSUMER.CREATE.SLICES.follow-1.keelson.slice.*", &["admin", "metrics", "alerting"]),
     ("$JS.API.CONSUMER.CREATE.EVENTS.follow-1.>", &["admin", "operator"]),
     ("$JS.API.CONSUMER.CREATE.AUDIT.follow-1", &["admin", "operator"]),
-    ("$JS.API.CONSUMER.CREATE.AUDIT.follow-1.>", &["admin", "audit", "operator"]),
+    ("$JS.API.CONSUMER.CREATE.AUDIT.follow-1.>", &["admin", "ingress", "audit", "operator"]),
     ("$JS.API.CONSUMER.CREATE.KV_operations.follow-1.$KV.operations.>", &["admin", "ingress", "steward"]),
     ("$JS.API.CONSUMER.CREATE.KV_purges.follow-1.$KV.purges.call.>", &["admin", "cdn"]),
     ("$JS.API.CONSUMER.CREATE.KV_breakers.follow-1.$KV.breakers.>", &["admin", "services"]),

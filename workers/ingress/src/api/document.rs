@@ -56,6 +56,7 @@ pub(super) fn finish(routes: &utoipa::openapi::OpenApi) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .into_generator();
+    generator.subschema_for::<keelson_schemas::audit::AuditEntry>();
     generator.subschema_for::<super::operations::Page>();
     generator.subschema_for::<super::dead_letters::Page>();
     super::alerting::describe(&mut generator);
