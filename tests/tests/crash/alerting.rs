@@ -109,11 +109,14 @@ struct Course<P> {
 }
 
 impl Course<()> {
-    /// The receivers: one that at times refuses a notification or loses its answer, and one that answers everything with a refusal.
+    /// The receivers: one that at times refuses a notification or loses its answer, and loses its first in any case, so that no run goes without a
+    /// notification that comes again; and one that answers everything with a refusal.
     async fn begin(seed: u64) -> Self {
         let (ops, strict) = (Webhook::start().await, Webhook::start().await);
         let mut rng = seed::rng(seed, 4_001);
+        let mut first = true;
         ops.behave_by(move || match rng.random_range(0..100) {
+            _ if std::mem::take(&mut first) => Manner::Lose(500),
             0..10 => Manner::Lose(500),
             10..15 => Manner::Refuse(503),
             _ => Manner::Take,

@@ -21,6 +21,8 @@ pub enum Blow {
     StopMetrics(usize),
     /// kill -9 of the ingress.
     KillIngress,
+    /// kill -9 of the ingress with telemetry stored and not yet answered.
+    CrashIngress,
     /// kill -9 of the steward.
     KillSteward,
     /// kill -9 of nats-server.
@@ -109,6 +111,7 @@ impl Blow {
             Self::KillMetrics(_) => "kill -9 metrics worker",
             Self::StopMetrics(_) => "SIGSTOP metrics worker past its lease",
             Self::KillIngress => "kill -9 ingress",
+            Self::CrashIngress => "kill -9 ingress before it answers",
             Self::KillSteward => "kill -9 steward",
             Self::KillNats => "kill -9 nats-server",
             Self::KillActive(Job::Evaluator) => "kill -9 active evaluator",

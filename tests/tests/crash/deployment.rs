@@ -64,6 +64,10 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
             a_while(rng).await;
             all.start_ingress(&[]);
         }
+        Blow::CrashIngress => {
+            let hit = crash_at(all, Passer::Ingress, "telemetry.stored", rng).await;
+            assert!(hit, "no telemetry was stored");
+        }
         Blow::KillSteward => {
             all.steward = None;
             a_while(rng).await;

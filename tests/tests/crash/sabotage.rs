@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_deduplication_something_is_found() {
-    let report = sabotaged("dedup", &[Blow::KillIngress]).await;
+    let report = sabotaged("dedup", &[Blow::CrashIngress]).await;
     assert_found("dedup", &report);
 }
 
@@ -36,7 +36,7 @@ async fn without_replay_something_is_found() {
 /// The same blows find nothing when nothing is switched off: what is found above is due to the sabotage.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_sabotage_nothing_is_found() {
-    let blows = [Blow::KillIngress, Blow::StopMetrics(0), Blow::KillMetrics(1)];
+    let blows = [Blow::CrashIngress, Blow::StopMetrics(0), Blow::KillMetrics(1)];
     sabotaged("", &blows).await.assert_sound();
 }
 
