@@ -33,6 +33,8 @@ pub struct Batch {
     pub kind: Kind,
     /// Whether all of it is purged softly.
     pub soft: bool,
+    /// Whether all of it was sent before: what was not goes first.
+    pub again: bool,
     /// At least one.
     pub items: Vec<Item>,
     /// How often it was tried already.
@@ -73,12 +75,6 @@ impl Queue {
         self.lanes.iter().map(|lane| lane.order.len()).sum()
     }
 
-    /// Whether something waits that was never sent.
-    #[must_use]
-    pub fn has_first(&self) -> bool {
-        self.lanes[..FIRST_LANES].iter().any(|lane| !lane.order.is_empty())
-    }
-
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -87,13 +83,14 @@ impl Queue {
 
     /// The next call, from the lane whose first has waited longest, as large as the limits allow.
     pub fn cut(&mut self, limits: &Limits) -> Option<Batch> {
-        self.cut_where(limits, |_, _| true)
+        self.cut_where(limits, |_, _, _| true)
     }
 
-    /// The same of the kinds of which a call with so many items may be made.
-    pub fn cut_where(&mut self, limits: &Limits, may: impl Fn(Kind, usize) -> bool) -> Option<Batch> {
-        let waiting =
-            self.calls(limits).filter(|(_, place, items)| may(named(*place % FIRST_LANES).0, *items));
+    /// The same of those of which a call may be made: of this kind, with so many items, which are sent again or for the first time.
+    pub fn cut_where(&mut self, limits: &Limits, may: impl Fn(Kind, usize, bool) -> bool) -> Option<Batch> {
+        let waiting = self
+            .calls(limits)
+            .filter(|(_, place, items)| may(named(*place % FIRST_LANES).0, *items, *place >= FIRST_LANES));
         let (_, place, _) = waiting.min_by_key(|(added, place, _)| (*place >= FIRST_LANES, *added))?;
         let (kind, soft) = named(place % FIRST_LANES);
         let (most_items, most_bytes) =
@@ -109,7 +106,7 @@ impl Queue {
             let purges = lane.waiting.remove(&selector).unwrap_or_default();
             items.push(Item { selector, purges });
         }
-        Some(Batch { kind, soft, items, tries: 0, reference: String::new() })
+        Some(Batch { again: place >= FIRST_LANES, ..Batch::new(kind, soft, items) })
     }
 
     /// The kinds that wait, each with the most items that its next call has.
@@ -127,6 +124,12 @@ impl Queue {
 }
 
 impl Batch {
+    /// Of selectors that are sent for the first time, and not tried yet.
+    #[must_use]
+    pub fn new(kind: Kind, soft: bool, items: Vec<Item>) -> Self {
+        Self { kind, soft, again: false, items, tries: 0, reference: String::new() }
+    }
+
     /// Two calls in its place.
     ///
     /// # Errors

@@ -99,6 +99,8 @@ pub struct Flow {
     next_id: u64,
     looks: VecDeque<(Key, EdgeUrl, usize)>,
     looking: usize,
+    /// Until when there is something new.
+    new_until: Option<Instant>,
     latest: Latest,
     timers: BinaryHeap<Reverse<(Instant, u64, Timer)>>,
     standing: Standing,
@@ -135,6 +137,7 @@ impl Flow {
             next_id: 0,
             looks: VecDeque::new(),
             looking: 0,
+            new_until: None,
             latest: Latest::default(),
             timers: BinaryHeap::new(),
             standing: Standing::default(),

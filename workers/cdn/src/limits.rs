@@ -18,6 +18,8 @@ pub struct Limits {
     pub all: Option<PerCall>,
     /// Calls that may be under way at once.
     pub calls_at_once: usize,
+    /// How many of them with what was sent before, while there is something new: fewer where they take from what the new ones need.
+    pub again_at_once: usize,
     /// Whether a call is to be made once only, since each is paid for: it is recorded before, and asked for again under the same name.
     pub once: bool,
 }
@@ -62,6 +64,7 @@ impl Limits {
             prefix: unmetered(self.prefix),
             all: unmetered(self.all),
             calls_at_once: usize::MAX,
+            again_at_once: usize::MAX,
             once: self.once,
         }
     }
@@ -73,13 +76,14 @@ const fn one(soft: bool) -> PerCall {
 
 /// Varnish with compose/varnish/keelson.vcl. A header line may have 8 kB (`http_req_hdr_len` in varnishd's manual); half of it leaves room for sites
 /// that have lowered it. PURGE is about one URL, BAN about one expression, and a ban has no soft form. Calls at once are well below the
-/// hundreds of threads that varnishd starts with.
+/// hundreds of threads that varnishd starts with, and rebounds leave the machine's cores to what is new.
 pub const VARNISH: Limits = Limits {
     url: Some(one(true)),
     tag: Some(PerCall { items: 256, bytes: 4_000, soft: true, rate: None }),
     prefix: Some(one(false)),
     all: Some(one(false)),
     calls_at_once: 32,
+    again_at_once: 4,
     once: false,
 };
 
@@ -120,6 +124,7 @@ pub fn cloudflare(plan: CloudflarePlan, hosts: usize) -> Limits {
         prefix: up_to((100 / hosts.max(1)).max(1), calls),
         all: up_to(1, calls),
         calls_at_once: 4,
+        again_at_once: 4,
         once: false,
     }
 }
@@ -132,7 +137,15 @@ pub const CLOUDFRONT: Limits = {
         // As much as a record of the call may hold.
         Some(PerCall { items, bytes: 400_000, soft: false, rate: None })
     }
-    Limits { url: up_to(1_000), tag: None, prefix: up_to(5), all: up_to(1), calls_at_once: 3, once: true }
+    Limits {
+        url: up_to(1_000),
+        tag: None,
+        prefix: up_to(5),
+        all: up_to(1),
+        calls_at_once: 3,
+        again_at_once: 3,
+        once: true,
+    }
 };
 
 /// Fastly: www.fastly.com/documentation/reference/api/purging and "Resource limits". 256 surrogate keys a call; an average of 100,000 purges an hour, which half
@@ -145,6 +158,7 @@ pub const FASTLY: Limits = {
         prefix: None,
         all: Some(one(false)),
         calls_at_once: 16,
+        again_at_once: 16,
         once: false,
     }
 };

@@ -103,7 +103,7 @@ mod tests {
         let url = Selector::Url(site.url("https://cdn.example/a?b=c").unwrap());
         let of = |kind, selectors: Vec<Selector>| {
             let items = selectors.into_iter().map(|selector| Item { selector, purges: vec![300, 7, 9] });
-            Batch { kind, soft: false, items: items.collect(), tries: 0, reference: String::new() }
+            Batch::new(kind, false, items.collect())
         };
         let cases =
             [(Kind::Url, url), (Kind::Prefix, Selector::Prefix("/v/".into())), (Kind::All, Selector::All)];
@@ -119,7 +119,7 @@ mod tests {
         let (then, now) = (Site::new("old.example", &[]).unwrap(), Site::new("cdn.example", &[]).unwrap());
         let selector = Selector::Url(then.url("https://old.example/a").unwrap());
         let items = vec![Item { selector, purges: vec![1] }];
-        let batch = Batch { kind: Kind::Url, soft: false, items, tries: 0, reference: String::new() };
+        let batch = Batch::new(Kind::Url, false, items);
         assert!(Record::of(&batch, |_| 1).read(&now).unwrap_err().contains("old.example"));
     }
 }

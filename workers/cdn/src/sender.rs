@@ -134,7 +134,7 @@ impl Tenure<'_> {
             fault::point("cdn.sending");
             self.calls.push(async move { (call.id, make(&call, &*provider, ledger.as_ref()).await) }.boxed());
         }
-        while let Some(look) = self.flow.next_look() {
+        while let Some(look) = self.flow.next_look(now) {
             let edge = self.job.lane.edge.clone();
             self.looks.push(
                 async move {

@@ -63,11 +63,13 @@ impl Flow {
     /// The next call that the budget has room for: what was tried before goes first.
     fn next_batch(&mut self, now: Instant) -> Option<Batch> {
         let (limits, budget) = (self.limits, &self.budget);
-        let may = |kind: Kind, items: usize| {
+        let again = self.calls.values().filter(|batch| batch.again).count();
+        let room_again = again < limits.again_at_once || !self.has_new(now);
+        let may = |kind: Kind, items: usize, again: bool| {
             let rate = limits.of(kind).and_then(|limit| limit.rate);
-            rate.is_none_or(|rate| budget.wait_until(&rate, items, now).is_none())
+            (room_again || !again) && rate.is_none_or(|rate| budget.wait_until(&rate, items, now).is_none())
         };
-        let tried = self.ready.iter().position(|batch| may(batch.kind, batch.items.len()));
+        let tried = self.ready.iter().position(|batch| may(batch.kind, batch.items.len(), batch.again));
         let batch = match tried {
             Some(place) => self.ready.remove(place),
             None => self.queue.cut_where(&limits, may),

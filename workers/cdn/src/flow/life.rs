@@ -1,7 +1,7 @@
 //! The steps of one purge: sent, sent again, looked at, ended.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_schemas::cdn::Version;
 
@@ -12,8 +12,10 @@ use crate::url::EdgeUrl;
 
 /// Waits before a URL that shows something old is looked at again: softly purged copies are served once more, and large edges need a moment.
 const LOOKS: [Duration; 3] = [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2)];
-/// The part of looks at once that is left while something waits that was never sent.
+/// The part of looks at once that is left while there is something new.
 const LOOKS_SHARE: usize = 8;
+/// How long after a purge was sent for the first time more of them are to be expected.
+const NEW_FOR: Duration = Duration::from_secs(1);
 /// How long after a failed look at everything it is all purged again; twice as long each time.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,9 @@ impl Flow {
     pub(super) fn send(&mut self, key: Key, now: Now) {
         let Some(purge) = self.purges.get_mut(&key) else { return };
         purge.rounds += 1;
+        if purge.rounds == 1 {
+            self.new_until = Some(now.at + NEW_FOR);
+        }
         if purge.request.selectors.is_empty() {
             return self.end(key, now);
         }
@@ -96,10 +101,15 @@ impl Flow {
         self.looks.extend(purge.request.checks.iter().map(|url| (key, url.clone(), 0)));
     }
 
+    /// Whether purges come in that were never sent. Rebounds and looks then take a part of the machine only, so that these do not wait for them; a
+    /// queue that is empty at the moment says nothing of that.
+    pub(super) fn has_new(&self, now: Instant) -> bool {
+        self.new_until.is_some_and(|until| now < until)
+    }
+
     /// The next URL to be looked at now.
-    pub fn next_look(&mut self) -> Option<Look> {
-        // While there is something to purge, looks take a part of the machine only.
-        let share = if self.queue.has_first() { LOOKS_SHARE } else { 1 };
+    pub fn next_look(&mut self, now: Now) -> Option<Look> {
+        let share = if self.has_new(now.at) { LOOKS_SHARE } else { 1 };
         if self.looking >= self.policy.looks_at_once.div_ceil(share) {
             return None;
         }

@@ -67,7 +67,7 @@ impl Flow {
             items.push(Item { selector, purges: still });
         }
         if items.iter().any(|item| !item.purges.is_empty()) {
-            self.ready.push_back(Batch { kind: call.kind, soft: call.soft, items, tries: 0, reference });
+            self.ready.push_back(Batch { reference, ..Batch::new(call.kind, call.soft, items) });
         }
     }
 

@@ -158,7 +158,7 @@ impl Model {
                 let (call, sent) = self.calls.remove(which % self.calls.len());
                 self.answer(&call, sent, answer);
             }
-            Op::Look => self.looks.extend(self.flow.next_look()),
+            Op::Look => self.looks.extend(self.flow.next_look(self.now)),
             Op::Looked(which, sight) if !self.looks.is_empty() => {
                 let look = self.looks.remove(which % self.looks.len());
                 let sight = match sight {
@@ -333,7 +333,7 @@ fn settle(flow: &mut Flow, now: Now, answer: &Answer, sight: &Sight) -> usize {
         calls += 1;
         flow.answered(call.id, answer.clone(), now);
     }
-    while let Some(look) = flow.next_look() {
+    while let Some(look) = flow.next_look(now) {
         flow.looked(look, sight.clone(), now);
     }
     calls
@@ -421,7 +421,26 @@ fn the_version_of_the_newest_event_counts() {
     flow.pass_time(at(start, 2_100));
     let call = flow.next_call(at(start, 2_100)).unwrap();
     flow.answered(call.id, DONE, at(start, 2_100));
-    assert_eq!(flow.next_look().unwrap().expected, Some(version("two")));
+    assert_eq!(flow.next_look(at(start, 2_100)).unwrap().expected, Some(version("two")));
+}
+
+/// Whoever waits for a new purge waits for no crowd of rebounds and looks; these take all there is once nothing new comes.
+#[test]
+fn what_is_sent_again_leaves_room_for_what_is_new() {
+    let limits =
+        Limits { again_at_once: 1, tag: Some(PerCall { items: 1, ..LIMITS.tag.unwrap() }), ..LIMITS };
+    let (start, mut flow) = (Instant::now(), Flow::new("varnish", limits, POLICY, Position::default()));
+    (0..6).for_each(|n| flow.take(request(u64::from(n) + 1, vec![selector(n)], false), at(start, 0)));
+    settle(&mut flow, at(start, 0), &DONE, &Sight::Fresh);
+    flow.take(request(7, vec![selector(6)], false), at(start, 2_000));
+    flow.pass_time(at(start, 2_000));
+    let calls =
+        |flow: &mut Flow, ms| std::iter::from_fn(|| flow.next_call(at(start, ms))).collect::<Vec<_>>();
+    let (new, beside) = (calls(&mut flow, 2_000), calls(&mut flow, 2_999));
+    assert_eq!(new.iter().map(|call| call.batch.again).collect::<Vec<_>>(), [false, true]);
+    assert!(beside.is_empty(), "one beside the new one is enough");
+    let later = calls(&mut flow, 3_000);
+    assert_eq!(later.iter().map(|call| call.batch.again).collect::<Vec<_>>(), [true]);
 }
 
 #[test]

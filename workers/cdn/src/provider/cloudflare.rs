@@ -177,14 +177,7 @@ mod tests {
         let zone = Cloudflare::new(api, "z1", "key", None, CloudflarePlan::Free, site.clone()).unwrap();
         assert_eq!(zone.endpoint, "https://api.cloudflare.com/client/v4/zones/z1/purge_cache");
         let body = |selector: Selector| {
-            let kind = selector.kind();
-            let batch = Batch {
-                kind,
-                soft: false,
-                items: vec![Item { selector, purges: vec![] }],
-                tries: 0,
-                reference: String::new(),
-            };
+            let batch = Batch::new(selector.kind(), false, vec![Item { selector, purges: vec![] }]);
             serde_json::to_string(&zone.body(&batch)).unwrap()
         };
         let url = site.url("https://cdn.example/a?b").unwrap();

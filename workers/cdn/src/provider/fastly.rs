@@ -137,13 +137,7 @@ mod tests {
     fn every_kind_has_a_call_of_its_own() {
         let service = Fastly::new("https://api.fastly.com/", "s1", "key").unwrap();
         let asked = |selector: Selector| {
-            let batch = Batch {
-                kind: selector.kind(),
-                soft: false,
-                items: vec![Item { selector, purges: vec![] }],
-                tries: 0,
-                reference: String::new(),
-            };
+            let batch = Batch::new(selector.kind(), false, vec![Item { selector, purges: vec![] }]);
             let request = service.request(&batch)?.build().unwrap();
             let body = request.body().and_then(|body| body.as_bytes()).unwrap_or_default();
             Some((request.url().to_string(), String::from_utf8_lossy(body).into_owned()))
