@@ -197,6 +197,10 @@ pub struct InstanceStatus {
     /// How long the last check took.
     #[serde(default)]
     pub latency_ms: Option<f64>,
+    /// Until when its certificate is valid; none over anything but https.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub certificate_ends: Option<Timestamp>,
     /// Its breaker.
     pub breaker: BreakerStatus,
     /// Calls under way at the replica that answers.
@@ -250,6 +254,7 @@ impl ServiceStatus {
             reason: Some("connection refused".into()),
             checked_at: at,
             latency_ms: Some(1.5),
+            certificate_ends: Timestamp::from_millisecond(1_771_776_000_000).ok(),
             breaker: breaker.clone(),
             outstanding: 2,
             uptime: Uptime { hour: Some(0.5), day: Some(0.75), month: Some(0.875) },

@@ -9,6 +9,7 @@ mod bad_input_bus;
 mod bad_input_http;
 mod cardinality;
 mod cdn;
+mod certificates;
 mod first_request;
 mod foreign;
 mod operations;

@@ -132,6 +132,13 @@ pub const SIGNALS: &[Signal] = &[
     reading("consumer_lag", Measure::Last, Unit::Count, CONSUMER, "messages that wait"),
     reading("breaker_open", Measure::Last, Unit::Count, &[SERVICE], "open circuit breaker"),
     reading("service_down", Measure::Last, Unit::Count, &[SERVICE], "a service of which no instance is well"),
+    reading(
+        "certificate_expiring",
+        Measure::Last,
+        Unit::Count,
+        &[SERVICE],
+        "a certificate that is soon valid no longer",
+    ),
     reading("backup_age_seconds", Measure::Last, Unit::Seconds, &[], "age of the newest backup"),
     reading("backup_overdue_seconds", Measure::Last, Unit::Seconds, &[], "time since a backup was due"),
     reading("backups_failed", Measure::Sum, Unit::Count, &[], "backups that failed"),

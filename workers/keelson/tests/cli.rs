@@ -161,7 +161,7 @@ fn rules_in_which_nothing_is_wrong_are_counted() {
     assert_eq!((checked.status.code(), text(&checked.stdout).starts_with("1 rules,")), (Some(0), true));
     fs::write(place.path().join("keelson.toml"), "[alerting]\nrule_files = [\"rules.toml\"]\n").unwrap();
     let checked = run(keelson(place.path()).args(["rules", "check"]));
-    assert_eq!((checked.status.code(), text(&checked.stdout).starts_with("16 rules,")), (Some(0), true));
+    assert_eq!((checked.status.code(), text(&checked.stdout).starts_with("17 rules,")), (Some(0), true));
     let untested = run(keelson(place.path()).args(["rules", "test", "rules.toml"]));
     assert_eq!(untested.status.code(), Some(3), "{}", text(&untested.stderr));
     assert!(text(&untested.stdout).contains("--since"));

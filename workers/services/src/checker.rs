@@ -23,7 +23,7 @@ use crate::directory::{Directory, Known, health_key};
 use crate::health::Record;
 use crate::hysteresis::{Seen, Standing};
 use crate::phase;
-use crate::probe::{Expected, Prober};
+use crate::probe::{Expected, Look, Prober};
 use crate::registry::Registry;
 
 /// How many owners there can be.
@@ -134,8 +134,7 @@ struct Checked {
     place: Place,
     due: Instant,
     took: Duration,
-    seen: Seen,
-    reason: Option<String>,
+    look: Look,
 }
 
 impl Shard {
@@ -230,15 +229,16 @@ impl Shard {
         let (target, clock) = (instance.target.clone(), self.checker.ctx.clock.clone());
         let check = async move {
             let began = clock.now();
-            let (seen, reason) = prober.look(&target, &expected, reference.as_ref()).await;
-            Checked { place, due, took: clock.now() - began, seen, reason }
+            let look = prober.look(&target, &expected, reference.as_ref()).await;
+            Checked { place, due, took: clock.now() - began, look }
         };
         self.under_way.push(check.boxed());
     }
 
     async fn checked(&mut self, checked: Checked, lease: &Lease) -> anyhow::Result<()> {
         let (now, now_ms) = (self.checker.ctx.clock.now(), self.checker.ctx.clock.now_ms());
-        let Checked { place: (name, url), due, took, seen, reason } = checked;
+        let Checked { place: (name, url), due, took, look: Look { seen, reason, certificate_ends_ms } } =
+            checked;
         let thresholds = self.checker.config.check.thresholds();
         let Some(watched) = self.services.get_mut(&name) else { return Ok(()) };
         let Some(standing) = watched.instances.get_mut(&url) else { return Ok(()) };
@@ -249,6 +249,7 @@ impl Shard {
         }
         found.checked_at_ms = now_ms;
         found.latency_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        found.certificate_ends_ms = certificate_ends_ms.or(found.certificate_ends_ms);
         found.reason = reason.map(|reason| reason.chars().take(MOST_REASON_CHARS).collect());
         let before = standing.seen(seen, thresholds);
         if let Some(before) = before {
@@ -336,9 +337,16 @@ impl Shard {
         }
     }
 
+    /// A certificate that is not valid any more by then expires soon.
+    fn soon_ms(&self) -> u64 {
+        let within = self.checker.config.check.certificate.0.as_millis();
+        self.checker.ctx.clock.now_ms().saturating_add(u64::try_from(within).unwrap_or(u64::MAX))
+    }
+
     /// Says what rules can look at: what has changed at once, all of it every while.
     async fn say(&mut self, now: Instant) {
         let mut current: BTreeMap<(&'static str, String), bool> = BTreeMap::new();
+        let soon_ms = self.soon_ms();
         for (name, watched) in &self.services {
             let parts = watched.known.instances.iter().map(|instance| {
                 watched.record.instances.get(&instance.url).map_or(Health::Unknown, |found| found.health)
@@ -346,6 +354,10 @@ impl Shard {
             current.insert(("service_down", name.clone()), Health::of_parts(parts) == Health::Down);
             let open = watched.known.breaker.status().state != BreakerState::Closed;
             current.insert(("breaker_open", name.clone()), open);
+            let ends = watched.record.instances.values().filter_map(|found| found.certificate_ends_ms).min();
+            if let Some(ends_ms) = ends {
+                current.insert(("certificate_expiring", name.clone()), ends_ms <= soon_ms);
+            }
         }
         // What is gone is not wrong any more.
         let gone = self.said.iter().filter(|(key, wrong)| **wrong && !current.contains_key(*key));

@@ -71,6 +71,8 @@ pub struct CheckConfig {
     pub reference: Option<String>,
     /// Checks under way at once. 256
     pub at_once: usize,
+    /// How long before its end a certificate is said to expire. 14 days
+    pub certificate: Span,
 }
 
 /// Section `[services.breaker]`.
@@ -136,6 +138,7 @@ impl Default for CheckConfig {
             successes: 2,
             reference: None,
             at_once: 256,
+            certificate: Span::seconds(14 * 24 * 3_600),
         }
     }
 }

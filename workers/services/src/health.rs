@@ -31,6 +31,9 @@ pub struct Found {
     pub checked_at_ms: u64,
     /// How long it took, in microseconds.
     pub latency_us: u64,
+    /// Unix milliseconds until when its certificate is valid, as the last check over https that was answered found.
+    #[serde(default)]
+    pub certificate_ends_ms: Option<u64>,
     /// What all checks found.
     pub history: History,
 }

@@ -91,6 +91,7 @@ impl Names {
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .pool_idle_timeout(IDLE_FOR)
             .redirect(Policy::none())
+            .tls_info(true)
             .no_proxy()
             .dns_resolver(Arc::new(self.clone()))
             .build()

@@ -11,6 +11,7 @@ pub mod breaker;
 pub mod breakers;
 pub mod budget;
 pub mod call;
+pub mod certificate;
 pub mod checker;
 pub mod commands;
 pub mod config;

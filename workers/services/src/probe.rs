@@ -9,6 +9,7 @@ use reqwest::Client;
 use tokio::net::TcpStream;
 
 use crate::address::Target;
+use crate::certificate;
 use crate::http::{self, BodyError, Names};
 use crate::hysteresis::Seen;
 
@@ -24,6 +25,23 @@ pub struct Prober {
     pub names: Names,
     /// Who asks over HTTP.
     pub client: Client,
+}
+
+/// What a look at an instance has found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// How it is.
+    pub seen: Seen,
+    /// What is not well.
+    pub reason: Option<String>,
+    /// Unix milliseconds until when its certificate is valid, where it has one and is well.
+    pub certificate_ends_ms: Option<u64>,
+}
+
+impl Look {
+    fn not_well(seen: Seen, reason: String) -> Self {
+        Self { seen, reason: Some(reason), certificate_ends_ms: None }
+    }
 }
 
 /// What an instance has to do to be well.
@@ -54,17 +72,15 @@ impl Expected {
 
 impl Prober {
     /// Looks at an instance, and at the reference when that does not do well: without the reference nothing is known of the instance.
-    pub async fn look(
-        &self,
-        target: &Target,
-        expected: &Expected,
-        reference: Option<&Target>,
-    ) -> (Seen, Option<String>) {
-        let Err(reason) = self.probe(target, expected).await else { return (Seen::Well, None) };
+    pub async fn look(&self, target: &Target, expected: &Expected, reference: Option<&Target>) -> Look {
+        let reason = match self.probe(target, expected).await {
+            Ok(certificate_ends_ms) => return Look { seen: Seen::Well, reason: None, certificate_ends_ms },
+            Err(reason) => reason,
+        };
         if !self.bus.is_connected() {
-            return (Seen::Blind, Some(format!("the checker has lost the bus ({reason})")));
+            return Look::not_well(Seen::Blind, format!("the checker has lost the bus ({reason})"));
         }
-        let Some(reference) = reference else { return (Seen::Ill, Some(reason)) };
+        let Some(reference) = reference else { return Look::not_well(Seen::Ill, reason) };
         let bare = Expected {
             path: "/".to_owned(),
             status: (100..600).collect(),
@@ -72,34 +88,36 @@ impl Prober {
             timeout: expected.timeout,
         };
         match self.probe(reference, &bare).await {
-            Ok(()) => (Seen::Ill, Some(reason)),
-            Err(error) => (Seen::Blind, Some(format!("the checker cannot see {reference} either: {error}"))),
+            Ok(_) => Look::not_well(Seen::Ill, reason),
+            Err(error) => {
+                Look::not_well(Seen::Blind, format!("the checker cannot see {reference} either: {error}"))
+            }
         }
     }
 
-    /// Whether an instance does what it has to.
+    /// Whether an instance does what it has to, and until when its certificate is valid, in Unix milliseconds.
     ///
     /// # Errors
     /// What it did instead.
-    pub async fn probe(&self, target: &Target, expected: &Expected) -> Result<(), String> {
+    pub async fn probe(&self, target: &Target, expected: &Expected) -> Result<Option<u64>, String> {
         let looked = async {
             match target {
                 Target::Http(base) => self.http(base.as_str().trim_end_matches('/'), expected).await,
                 Target::Tcp { port, .. } => {
                     let host = target.host().map_or("", |(host, _)| host);
-                    self.tcp(host, *port).await
+                    self.tcp(host, *port).await.map(|()| None)
                 }
-                Target::Nats(subject) => self.nats(subject, expected.timeout).await,
+                Target::Nats(subject) => self.nats(subject, expected.timeout).await.map(|()| None),
             }
         };
         let in_time = tokio::time::timeout(expected.timeout, looked).await;
         in_time.unwrap_or_else(|_| Err(format!("it did not answer within {:?}", expected.timeout)))
     }
 
-    async fn http(&self, base: &str, expected: &Expected) -> Result<(), String> {
+    async fn http(&self, base: &str, expected: &Expected) -> Result<Option<u64>, String> {
         let response =
             self.client.get(format!("{base}{}", expected.path)).send().await.map_err(http::said)?;
-        let status = response.status();
+        let (status, certificate_ends_ms) = (response.status(), certificate::ends_ms(&response));
         let fine = match expected.status.is_empty() {
             true => status.is_success(),
             false => expected.status.contains(&status.as_u16()),
@@ -107,9 +125,9 @@ impl Prober {
         if !fine {
             return Err(format!("it answered {status}"));
         }
-        let Some(wanted) = &expected.body else { return Ok(()) };
+        let Some(wanted) = &expected.body else { return Ok(certificate_ends_ms) };
         match http::body(response, MOST_BODY_BYTES).await {
-            Ok(body) if String::from_utf8_lossy(&body).contains(wanted.as_str()) => Ok(()),
+            Ok(body) if String::from_utf8_lossy(&body).contains(wanted.as_str()) => Ok(certificate_ends_ms),
             Ok(_) => Err(format!("it answered {status}, and {wanted:?} is not in the body")),
             Err(BodyError::TooLarge(most)) => Err(format!("its body has more than {most} bytes")),
             Err(BodyError::Broken(why)) => Err(format!("its body broke off: {why}")),

@@ -58,6 +58,7 @@ fn of_instance(instance: &Instance, found: Option<&Found>, now_ms: u64) -> Insta
         reason: found.and_then(|found| found.reason.clone()),
         checked_at: checked.and_then(|found| at(found.checked_at_ms)),
         latency_ms: checked.map(|found| found.latency_us as f64 / 1e3),
+        certificate_ends: checked.and_then(|found| at(found.certificate_ends_ms?)),
         breaker: instance.breaker.status(),
         outstanding: instance.outstanding.load(Ordering::Relaxed),
         uptime: found.map(|found| found.history.uptime(now_ms)).unwrap_or_default(),

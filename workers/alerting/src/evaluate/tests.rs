@@ -83,6 +83,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         ("consumer_lag", 3.0),
         ("breaker_open", 3.0),
         ("service_down", 3.0),
+        ("certificate_expiring", 3.0),
         ("backup_age_seconds", 3.0),
         ("backup_overdue_seconds", 3.0),
         ("backups_failed", 5.0),
@@ -108,7 +109,7 @@ fn every_signal_has_the_value_that_its_name_says() {
         scene.apply(&changes);
         assert_eq!(scene.firing().len(), 1, "{signal}");
     }
-    assert_eq!(SIGNALS.len(), 33);
+    assert_eq!(SIGNALS.len(), 34);
 }
 
 #[test]

@@ -178,5 +178,5 @@ fn the_shipped_rules_have_tests_of_their_own_that_pass() {
     let shipped = Source { name: "default".into(), text: include_str!("../rules/default.toml").into() };
     let outcomes = run_tests(&shipped).unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.failures.is_empty()), "{outcomes:#?}");
-    assert_eq!(outcomes.len(), 12);
+    assert_eq!(outcomes.len(), 13);
 }

@@ -195,6 +195,7 @@ fn the_defaults_are_right_and_give_way_to_a_rule_of_their_name() {
         "HighMemory",
         "ServiceDown",
         "BreakerOpen",
+        "CertificateExpires",
         "KeelsonDeadLetters",
         "KeelsonPurgesStale",
         "KeelsonPurgesFailed",
