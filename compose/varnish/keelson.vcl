@@ -6,11 +6,13 @@
 #   request                                              what goes
 #   PURGE /videos/42                                     the URL, in all variants
 #   PURGE /videos/42   Keelson-Soft: 1                   the same, softly: it is served as stale while it is fetched anew
+#   PURGE /videos/42   Keelson-Also: HOST/a HOST/b       and up to four more URLs, as softly
 #   PURGE /            xkey-purge: video:42 user:7       what has one of the tags
 #   PURGE /            xkey-softpurge: video:42 user:7   the same, softly
 #   BAN /              Keelson-Ban: ^/videos/            what has a URL like this; there is no soft form of it
 #
-# All are about the host that they name. Each is answered 200 when it is done, 400 or 403 when it is not.
+# All are about the host that they name. Each is answered 200 when it is done, 400 or 403 when it is not. `Keelson-Urls` in the answer says how many URLs
+# were purged.
 vcl 4.1;
 
 # ban() that says what is wrong, and lower case.
@@ -82,10 +84,29 @@ sub keelson_ban {
     return (synth(400, std.ban_error()));
 }
 
+# Goes on with the next of several URLs: a request costs far more than what it purges. Varnish allows four restarts (its parameter max_restarts), and
+# answers 503 to more.
+sub keelson_also {
+    if (req.http.Keelson-Also) {
+        set req.http.host = regsub(req.http.Keelson-Also, "/.*", "");
+        set req.url = regsub(req.http.Keelson-Also, "^[^/]*(/[^ ]*).*", "\1");
+        set req.http.Keelson-Also = regsub(req.http.Keelson-Also, "^[^ ]* ?", "");
+        if (req.http.Keelson-Also == "") {
+            unset req.http.Keelson-Also;
+        }
+        return (restart);
+    }
+}
+
+sub vcl_purge {
+    call keelson_also;
+}
+
 # Only soft purges get here with PURGE; a fresh or stale object was found.
 sub vcl_hit {
     if (req.method == "PURGE") {
         set req.http.Keelson-Purged = purge.soft();
+        call keelson_also;
         return (synth(200, "Purged " + req.http.Keelson-Purged));
     }
 }
@@ -94,6 +115,7 @@ sub vcl_hit {
 sub vcl_miss {
     if (req.method == "PURGE") {
         set req.http.Keelson-Purged = purge.soft();
+        call keelson_also;
         return (synth(200, "Purged " + req.http.Keelson-Purged));
     }
 }
@@ -101,6 +123,7 @@ sub vcl_miss {
 # The URL is known to be one that is not kept.
 sub vcl_pass {
     if (req.method == "PURGE") {
+        call keelson_also;
         return (synth(200, "Purged 0"));
     }
 }
@@ -109,6 +132,7 @@ sub vcl_pass {
 sub vcl_synth {
     if (req.method == "PURGE" || req.method == "BAN" || req.url == "/.keelson/health") {
         set resp.http.Keelson = "1";
+        set resp.http.Keelson-Urls = req.restarts + 1;
         set resp.body = resp.reason;
         return (deliver);
     }

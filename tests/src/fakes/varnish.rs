@@ -9,6 +9,8 @@ use super::{Call, Fake};
 
 /// `http_req_hdr_len` of varnishd.
 const MOST_HEADER_BYTES: usize = 8_192;
+/// One more than `max_restarts` of varnishd.
+const MOST_URLS: usize = 5;
 
 /// Starts one.
 pub async fn start() -> Fake {
@@ -22,14 +24,20 @@ async fn take(State(fake): State<Fake>, request: Request) -> Response {
     let (path, headers) = (request.uri().path().to_owned(), request.headers());
     if headers.values().any(|value| value.len() > MOST_HEADER_BYTES) {
         fake.kept().wrong.push("a header is too long".to_owned());
-        return done(StatusCode::BAD_REQUEST);
+        return done(StatusCode::BAD_REQUEST, 1);
     }
-    match request.method().as_str() {
-        "PURGE" => fake.kept().calls.push(purge(path, headers)),
-        "BAN" => fake.kept().calls.push(Call::now("prefixes", vec![text(headers, "keelson-ban")], false)),
-        _ => {}
+    let call = match request.method().as_str() {
+        "PURGE" => purge(path, headers),
+        "BAN" => Call::now("prefixes", vec![text(headers, "keelson-ban")], false),
+        _ => return done(StatusCode::OK, 1),
+    };
+    let urls = if call.kind == "files" { call.items.len() } else { 1 };
+    if urls > MOST_URLS {
+        fake.kept().wrong.push(format!("{urls} URLs are too many restarts"));
+        return done(StatusCode::SERVICE_UNAVAILABLE, MOST_URLS);
     }
-    done(StatusCode::OK)
+    fake.kept().calls.push(call);
+    done(StatusCode::OK, urls)
 }
 
 fn purge(path: String, headers: &HeaderMap) -> Call {
@@ -39,13 +47,16 @@ fn purge(path: String, headers: &HeaderMap) -> Call {
             return Call::now("tags", tags, soft);
         }
     }
-    Call::now("files", vec![path], headers.contains_key("keelson-soft"))
+    let also = text(headers, "keelson-also");
+    let also = also.split_whitespace().filter_map(|url| Some(url[url.find('/')?..].to_owned()));
+    Call::now("files", std::iter::once(path).chain(also).collect(), headers.contains_key("keelson-soft"))
 }
 
 fn text(headers: &HeaderMap, name: &str) -> String {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
 }
 
-fn done(status: StatusCode) -> Response {
-    (status, [("keelson", "1"), ("x-varnish", "1")]).into_response()
+fn done(status: StatusCode, urls: usize) -> Response {
+    let urls = urls.to_string();
+    (status, [("keelson", "1"), ("keelson-urls", &urls), ("x-varnish", "1")]).into_response()
 }

@@ -75,10 +75,10 @@ const fn one(soft: bool) -> PerCall {
 }
 
 /// Varnish with compose/varnish/keelson.vcl. A header line may have 8 kB (`http_req_hdr_len` in varnishd's manual); half of it leaves room for sites
-/// that have lowered it. PURGE is about one URL, BAN about one expression, and a ban has no soft form. Calls at once are well below the
+/// that have lowered it. PURGE is about one URL and as many more as Varnish allows restarts (`max_restarts`), BAN about one expression, and a ban has no soft form. Calls at once are well below the
 /// hundreds of threads that varnishd starts with, and rebounds leave the machine's cores to what is new.
 pub const VARNISH: Limits = Limits {
-    url: Some(one(true)),
+    url: Some(PerCall { items: 5, bytes: 4_000, soft: true, rate: None }),
     tag: Some(PerCall { items: 256, bytes: 4_000, soft: true, rate: None }),
     prefix: Some(one(false)),
     all: Some(one(false)),

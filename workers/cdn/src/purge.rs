@@ -75,8 +75,10 @@ impl Purge {
         self.request.selectors.contains(&Selector::All)
     }
 
+    /// It was in a call, which may hold several of its selectors.
     pub fn called(&mut self, request_id: &Option<String>) {
-        if let Some(id) = request_id.as_ref().filter(|_| self.request_ids.len() < MOST_REQUEST_IDS) {
+        let Some(id) = request_id else { return };
+        if self.request_ids.len() < MOST_REQUEST_IDS && self.request_ids.last() != Some(id) {
             self.request_ids.push(id.clone());
         }
     }

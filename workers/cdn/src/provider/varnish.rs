@@ -20,6 +20,10 @@ use crate::url::Site;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// What keelson.vcl puts on its answers. Without it somebody else has answered: an origin that says 200 to everything.
 const DONE_BY: &str = "keelson";
+/// How many URLs it has purged. An older one knows nothing of [`ALSO`], purges one, and does not say so.
+const URLS: &str = "keelson-urls";
+/// More URLs than the one that is purged, each as its host and its path.
+const ALSO: &str = "keelson-also";
 
 /// One instance.
 pub struct Varnish {
@@ -41,24 +45,27 @@ impl Varnish {
     async fn call(&self, batch: &Batch) -> Answer {
         match batch.kind {
             Kind::Url => self.urls(batch).await,
-            Kind::Tag => answer(self.tags(batch)).await,
+            Kind::Tag => answer(self.tags(batch), 1).await,
             Kind::Prefix => self.bans(batch, prefix_expression).await,
             Kind::All => self.bans(batch, |_| "^/".to_owned()).await,
         }
     }
 
     async fn urls(&self, batch: &Batch) -> Answer {
-        let mut last = Answer::done(None);
-        for item in &batch.items {
-            let Selector::Url(url) = &item.selector else { continue };
-            let request = self.request(b"PURGE", url.path_and_query(), url.host());
-            let request = if batch.soft { request.header("Keelson-Soft", "1") } else { request };
-            last = answer(request).await;
-            if !matches!(last, Answer::Done { .. }) {
-                break;
-            }
+        let mut urls = batch.items.iter().filter_map(|item| match &item.selector {
+            Selector::Url(url) => Some(url),
+            _ => None,
+        });
+        let Some(first) = urls.next() else { return Answer::done(None) };
+        let also: Vec<String> = urls.map(|url| format!("{}{}", url.host(), url.path_and_query())).collect();
+        let mut request = self.request(b"PURGE", first.path_and_query(), first.host());
+        if batch.soft {
+            request = request.header("Keelson-Soft", "1");
         }
-        last
+        if !also.is_empty() {
+            request = request.header(ALSO, also.join(" "));
+        }
+        answer(request, 1 + also.len()).await
     }
 
     fn tags(&self, batch: &Batch) -> RequestBuilder {
@@ -72,7 +79,8 @@ impl Varnish {
         let mut last = Answer::done(None);
         for item in &batch.items {
             for host in self.site.hosts.iter() {
-                last = answer(self.request(b"BAN", "/", host).header("Keelson-Ban", expression(item))).await;
+                let request = self.request(b"BAN", "/", host).header("Keelson-Ban", expression(item));
+                last = answer(request, 1).await;
                 if !matches!(last, Answer::Done { .. }) {
                     return last;
                 }
@@ -99,25 +107,33 @@ impl Provider for Varnish {
     }
 }
 
-async fn answer(request: RequestBuilder) -> Answer {
+/// What is said to a request that is done when so many URLs were purged.
+async fn answer(request: RequestBuilder, urls: usize) -> Answer {
     match request.send().await {
-        Ok(response) => read(response).await,
+        Ok(response) => read(response, urls).await,
         Err(error) if error.is_builder() => Answer::Refused(http::said(error)),
         Err(error) => Answer::Retry { after: None, reason: http::said(error) },
     }
 }
 
-async fn read(response: Response) -> Answer {
+async fn read(response: Response, urls: usize) -> Answer {
     let status = response.status();
-    let ours = response.headers().contains_key(DONE_BY);
-    let id = response.headers().get("x-varnish").and_then(|id| Some(id.to_str().ok()?.to_owned()));
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| Some(value.to_str().ok()?.to_owned()));
+    let (ours, id) = (header(DONE_BY).is_some(), header("x-varnish"));
+    let purged = header(URLS).and_then(|urls| urls.parse().ok()).unwrap_or(1);
     match status {
+        StatusCode::OK if ours && purged != urls => Answer::Refused(format!(
+            "it purged {purged} of {urls} URLs: its keelson.vcl is older than this worker"
+        )),
         StatusCode::OK if ours => {
             // Read to its end, so that the connection can be used again.
             drop(response.bytes().await);
             Answer::done(id)
         }
         StatusCode::BAD_REQUEST if ours => Answer::Refused(http::reason(response).await),
+        // It allows fewer restarts than it does by default.
+        _ if status.is_server_error() && ours && urls > 1 => Answer::Refused(http::reason(response).await),
         _ if status.is_server_error() => {
             Answer::Retry { after: http::retry_after(&response), reason: http::reason(response).await }
         }

@@ -98,21 +98,23 @@ pub struct Varnish {
     child: Option<Child>,
     pub port: u16,
     dir: tempfile::TempDir,
+    max_restarts: u32,
 }
 
 impl Varnish {
-    pub async fn start(origin: &Origin) -> Self {
+    /// With a VCL before the one that is shipped, and a limit of its own.
+    async fn start(origin: &Origin, before: &str, max_restarts: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../compose/varnish/keelson.vcl");
         let vcl = format!(
-            "vcl 4.1;\nbackend default {{ .host = \"{}\"; .port = \"{}\"; }}\ninclude \"{}\";\n",
+            "vcl 4.1;\nbackend default {{ .host = \"{}\"; .port = \"{}\"; }}\n{before}\ninclude \"{}\";\n",
             origin.address.ip(),
             origin.address.port(),
             shipped.canonicalize().unwrap().display()
         );
         std::fs::write(dir.path().join("test.vcl"), vcl).unwrap();
-        let mut varnish = Self { child: None, port: free_port().unwrap(), dir };
+        let mut varnish = Self { child: None, port: free_port().unwrap(), dir, max_restarts };
         varnish.resume().await;
         varnish
     }
@@ -138,6 +140,7 @@ impl Varnish {
             if Path::new("/usr/sbin/varnishd").exists() { "/usr/sbin/varnishd" } else { "varnishd" };
         let child = Command::new(program)
             .args(["-F", "-j", "none", "-s", "malloc,128m", "-a", &format!("127.0.0.1:{}", self.port)])
+            .args(["-p", &format!("max_restarts={}", self.max_restarts)])
             .arg("-n")
             .arg(self.dir.path().join("work"))
             .arg("-f")
@@ -173,10 +176,15 @@ pub struct Place {
 
 impl Place {
     pub async fn new() -> Self {
+        Self::behind("", 4).await
+    }
+
+    /// With a Varnish of which somebody has changed something.
+    pub async fn behind(before: &str, max_restarts: u32) -> Self {
         let server = NatsServer::start().await.unwrap();
         let bus = server.prepared_bus().await.unwrap();
         let origin = Origin::start().await;
-        let varnish = Varnish::start(&origin).await;
+        let varnish = Varnish::start(&origin, before, max_restarts).await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { _server: server, bus, origin, varnish, client }
     }

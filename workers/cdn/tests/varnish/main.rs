@@ -67,6 +67,38 @@ async fn commands_purge_by_url_tag_prefix_and_all_hard_and_soft() {
     worker.stop().await;
 }
 
+/// Seven are two calls; with fewer restarts, or a VCL that knows nothing of several URLs, they are as many as it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_urls_are_purged_by_a_call_as_far_as_varnish_goes() {
+    let knows_of_one = "sub vcl_recv { unset req.http.Keelson-Also; }";
+    for (before, max_restarts, calls) in [("", 4, Some(2)), ("", 1, None), (knows_of_one, 4, None)] {
+        let place = Place::behind(before, max_restarts).await;
+        let worker = place.worker("rebound = \"50ms\"\nlongest_fetch = \"10ms\"").await;
+        let paths: Vec<String> = (0..7).map(|n| format!("/several/{n}?x=/a&y=%20")).collect();
+        for soft in [false, true] {
+            let mut versions = Vec::new();
+            for path in &paths {
+                place.read(path).await;
+                versions.push(place.origin.change(path));
+            }
+            let urls: Vec<String> = paths.iter().map(|path| format!("\"http://{HOST}{path}\"")).collect();
+            let body = format!(r#"{{"urls":[{}],"soft":{soft}}}"#, urls.join(","));
+            let operation = place.command("purge", &body).await;
+            assert_eq!(operation.state, State::Succeeded, "{before}: {operation:?}");
+            let outcome = &operation.result.as_ref().unwrap()["providers"][0]["outcome"];
+            assert_eq!(outcome["state"], "verified", "{outcome}");
+            if let (false, Some(calls)) = (soft, calls) {
+                let rounds = outcome["attempts"].as_u64().unwrap() as usize;
+                assert_eq!(outcome["requestIds"].as_array().unwrap().len(), calls * rounds, "{outcome}");
+            }
+            for (path, version) in paths.iter().zip(versions) {
+                assert_eq!(place.read(path).await.0, version, "{before}: {path}");
+            }
+        }
+        worker.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_without_meaning_send_nothing_and_everything_is_purged_only_so_often() {
     let place = Place::new().await;
