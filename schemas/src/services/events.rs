@@ -49,6 +49,8 @@ pub enum Source {
     Configuration,
     /// A command.
     Command,
+    /// It is a micro service that answers on the bus.
+    Bus,
 }
 
 /// Why a service is registered no longer.

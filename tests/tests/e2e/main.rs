@@ -10,6 +10,7 @@ mod bad_input_http;
 mod cardinality;
 mod cdn;
 mod certificates;
+mod discovery;
 mod first_request;
 mod foreign;
 mod operations;

@@ -98,7 +98,8 @@ impl Rules {
         let target = match url.scheme() {
             "http" | "https" => Target::Http(url.clone()),
             "tcp" => tcp(&url).ok_or_else(|| wrong("is not tcp://host:port"))?,
-            "nats" => nats(&url).ok_or_else(|| wrong("is not nats://subject"))?,
+            "nats" => nats(&url)
+                .ok_or_else(|| wrong("is not nats://subject, or one on which more is done than to answer"))?,
             _ => return Err(wrong("is none of http://, https://, tcp:// and nats://")),
         };
         match target.literal().and_then(|address| self.objection(address)) {
@@ -172,7 +173,16 @@ fn nats(url: &Url) -> Option<Target> {
         && matches!(url.path(), "" | "/")
         && subject.split('.').all(|token| !token.is_empty())
         && subject.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.$".contains(&byte));
-    fine.then(|| Target::Nats(subject.to_owned()))
+    (fine && may_be_asked(subject)).then(|| Target::Nats(subject.to_owned()))
+}
+
+/// Whether to ask on a subject harms nobody: a question to JetStream or to Keelson could be a command.
+fn may_be_asked(subject: &str) -> bool {
+    let head = subject.split('.').next().unwrap_or_default();
+    match head.strip_prefix('$') {
+        Some(_) => subject.starts_with("$SRV.PING."),
+        None => !head.starts_with("_INBOX") && (head != "keelson" || subject.starts_with("keelson.qry.")),
+    }
 }
 
 /// A text from outside, cut to what is worth showing.
@@ -266,6 +276,12 @@ mod tests {
             "nats://a..b",
             "nats://a.>",
             "nats://a.b:4222",
+            "nats://$JS.API.STREAM.PURGE.AUDIT",
+            "nats://$KV.services.service.a",
+            "nats://$SRV.STATS",
+            "nats://keelson.cmd.cdn.purge",
+            "nats://keelson",
+            "nats://_INBOX_ingress.1",
         ] {
             assert!(NEAR.target(text).is_err(), "{text}");
         }
@@ -281,6 +297,7 @@ mod tests {
             ("https://content.example/api/", "https://content.example/api"),
             ("tcp://Db.example:5432", "tcp://db.example:5432"),
             ("nats://keelson.qry.metrics.summary.4", "nats://keelson.qry.metrics.summary.4"),
+            ("nats://$SRV.PING.search", "nats://$SRV.PING.search"),
         ] {
             assert_eq!(NEAR.target(text).unwrap().to_string(), name);
         }

@@ -30,6 +30,8 @@ pub struct ServicesConfig {
     pub allow: Vec<String>,
     /// Further services, as `POST /api/microservices/register` takes them.
     pub register: Vec<Register>,
+    /// Micro services on the bus.
+    pub discovery: DiscoveryConfig,
     /// How services are checked.
     pub check: CheckConfig,
     /// When breakers open, and how they recover.
@@ -50,6 +52,18 @@ pub struct UrlsConfig {
     pub analytics: Vec<String>,
     /// NOTIFICATION_SERVICE_URL
     pub notification: Vec<String>,
+}
+
+/// Section `[services.discovery]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiscoveryConfig {
+    /// Whether they are registered. true
+    pub enabled: bool,
+    /// How often they are asked. 5 s
+    pub interval: Span,
+    /// How long one stays that answers no more. 10 min
+    pub lease: Span,
 }
 
 /// Section `[services.check]`.
@@ -121,10 +135,17 @@ impl Default for ServicesConfig {
             urls: UrlsConfig::default(),
             allow: vec!["GET /*".to_owned(), "HEAD /*".to_owned()],
             register: Vec::new(),
+            discovery: DiscoveryConfig::default(),
             check: CheckConfig::default(),
             breaker: BreakerConfig::default(),
             call: CallConfig::default(),
         }
+    }
+}
+
+impl Default for DiscoveryConfig {
+    fn default() -> Self {
+        Self { enabled: true, interval: Span::seconds(5), lease: Span::seconds(600) }
     }
 }
 
@@ -253,10 +274,17 @@ impl ServicesConfig {
     }
 
     fn numbers(&self) -> Vec<ConfigError> {
-        let (check, breaker, call) = (&self.check, &self.breaker, &self.call);
+        let (check, breaker, call, discovery) = (&self.check, &self.breaker, &self.call, &self.discovery);
         let share = |share: f64| (0.0..=1.0).contains(&share);
         let least = |span: Span| span.0 >= Duration::from_millis(10);
         [
+            ("discovery.interval", discovery.interval.0 >= Duration::from_millis(100), "at least 100ms"),
+            // Questions and answers may be lost, or late.
+            (
+                "discovery.lease",
+                discovery.lease.0 >= 5 * discovery.interval.0 && registration::may_last(discovery.lease.0),
+                "at least five times discovery.interval, 1s to 30 days",
+            ),
             ("check.interval", check.interval.0 >= Duration::from_millis(100), "at least 100ms"),
             ("check.timeout", least(check.timeout), "at least 10ms"),
             ("check.failures", check.failures > 0, "at least 1"),
@@ -310,7 +338,7 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_named() {
         let said = errors(
-            "allow = [\"FETCH /\"]\n[urls]\ncontent = [\"ftp://x\"]\n[check]\ninterval = \"1ms\"\nreference = \"169.254.169.254\"\n[breaker]\nprobes = 1\nfailure_rate = 2.0\n[call]\ntimeout = \"1h\"\n[[register]]\nname = \"a\"\nurl = \"http://169.254.169.254\"",
+            "allow = [\"FETCH /\"]\n[urls]\ncontent = [\"ftp://x\"]\n[check]\ninterval = \"1ms\"\nreference = \"169.254.169.254\"\n[breaker]\nprobes = 1\nfailure_rate = 2.0\n[call]\ntimeout = \"1h\"\n[discovery]\nlease = \"20s\"\n[[register]]\nname = \"a\"\nurl = \"http://169.254.169.254\"",
         )
         .join("\n");
         for key in [
@@ -321,6 +349,7 @@ mod tests {
             "breaker.probes",
             "breaker.failure_rate",
             "call.timeout",
+            "discovery.lease",
             "register[0]",
         ] {
             assert!(said.contains(key), "{key}: {said}");

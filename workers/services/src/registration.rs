@@ -51,6 +51,12 @@ pub fn read(register: &Register, config: &CheckConfig, rules: Rules) -> Result<S
     })
 }
 
+/// Whether a lease may be so long.
+#[must_use]
+pub fn may_last(lease: Duration) -> bool {
+    (LEASES.0..=LEASES.1).contains(&lease)
+}
+
 /// Whether a service may be named so.
 ///
 /// # Errors

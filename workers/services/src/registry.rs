@@ -3,7 +3,7 @@
 use keelson_kit::clock::Clock;
 use keelson_kit::kv::{Entry, Kv, KvError};
 use keelson_schemas::id;
-use keelson_schemas::services::{Deregistered, Service, Source, Why};
+use keelson_schemas::services::{Deregistered, Service, Why};
 
 use crate::announce::Announcer;
 use crate::breakers::Breakers;
@@ -35,6 +35,9 @@ pub enum RegisterError {
         "name: {0:?} is registered with other settings; set \"replace\" to put this in their place, or deregister it first"
     )]
     Taken(String),
+    /// It cannot be registered at all.
+    #[error("{0}")]
+    Unfit(String),
     /// There are too many.
     #[error("name: there are {MOST_SERVICES} services already")]
     TooMany,
@@ -92,13 +95,13 @@ impl Registry {
         }
     }
 
-    /// Registers what the configuration names. What somebody registered by hand under the name stays.
+    /// Registers what nobody asked for: what the configuration names, what is found on the bus. What has its name from elsewhere stays.
     ///
     /// # Errors
     /// As [`Registry::register`].
-    pub async fn configured(&self, service: &Service) -> Result<bool, RegisterError> {
+    pub async fn by_itself(&self, service: &Service) -> Result<bool, RegisterError> {
         let before: Option<Entry<Service>> = self.kv().get(&service_key(&service.name)).await?;
-        let replace = before.is_none_or(|entry| entry.value.source == Source::Configuration);
+        let replace = before.is_none_or(|entry| entry.value.source == service.source);
         self.register(service, replace).await
     }
 

@@ -20,6 +20,7 @@ use crate::checker::{Checker, SHARDS};
 use crate::commands::{DeregisterHandler, Desk, RegisterHandler, ResetHandler, TripHandler};
 use crate::config::{ENV, ServicesConfig};
 use crate::directory::Directory;
+use crate::discovery::Discoverer;
 use crate::http::Names;
 use crate::probe::Prober;
 use crate::recovery::Recovery;
@@ -51,6 +52,7 @@ impl Role for Services {
         worker.ctx.answer(worker.queries()).await?;
         worker.ctx.obey(worker.commands())?;
         worker.own_shards();
+        worker.discover();
         worker.recovery().spawn(&worker.ctx.tasks);
         worker.register_configured();
         Ok(())
@@ -170,6 +172,20 @@ impl Worker {
         self.ctx.own(spec, move |lease| checker.clone().run(lease));
     }
 
+    /// Registers the micro services on the bus while that falls to this process.
+    fn discover(&self) {
+        if !self.desk.config.discovery.enabled {
+            return;
+        }
+        let spec = GroupSpec {
+            name: "services.discovery".to_owned(),
+            keys: vec!["bus".to_owned()],
+            timing: Timing::default(),
+        };
+        let discoverer = Discoverer { ctx: self.ctx.clone(), desk: self.desk.clone() };
+        self.ctx.own(spec, move |lease| discoverer.clone().run(lease));
+    }
+
     /// Registers what the configuration names, for as long as it takes.
     fn register_configured(&self) {
         let (worker, tasks) = (self.clone(), self.ctx.tasks.clone());
@@ -197,7 +213,7 @@ impl Worker {
         };
         let mut waits = Backoff::new(Schedule::NEAR);
         loop {
-            match self.desk.registry.configured(&service).await {
+            match self.desk.registry.by_itself(&service).await {
                 Ok(true) => {
                     return info!(service = service.name, "a service of the configuration is registered");
                 }

@@ -28,6 +28,9 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("keelson.qry.alerting.reload", &["ingress", "operator", "alerting"]),
     ("keelson.qry.services.call", &["ingress", "operator"]),
     ("$SRV.PING", &["operator"]),
+    ("$SRV.PING.search", &["operator", "services"]),
+    ("$SRV.INFO", &["operator", "services"]),
+    ("$SRV.STATS", &["operator"]),
     // Buckets.
     ("$KV.leases.metrics.partition.0", &["metrics"]),
     ("$KV.leases.alerting.evaluator", &["alerting"]),
@@ -113,6 +116,7 @@ const PUBLISH: &[(&str, &[&str])] = &[
     ("_INBOX_cdn.1", &["cdn"]),
     ("_INBOX_backup.1", &["backup"]),
     ("_INBOX_services.1", &["services"]),
+    ("_INBOX_services.1.found", &["metrics", "alerting", "cdn", "backup", "services", "audit", "steward"]),
     ("_INBOX_audit.1", &["audit"]),
     ("_INBOX_steward.1", &["steward"]),
     ("anything", &[]),

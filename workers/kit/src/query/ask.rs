@@ -1,5 +1,6 @@
 //! The asking side.
 
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -108,6 +109,32 @@ impl Bus {
         within: Duration,
     ) -> Result<Bytes, AskError> {
         self.exchange(subject, question, within, None).await
+    }
+
+    /// Asks everybody who listens on a subject, with an empty body, for what they answer within `within`: the first `most` of them.
+    /// The inbox for that ends in `.found`, so that they can be allowed to write there, and nowhere else.
+    ///
+    /// # Errors
+    /// When the bus is away.
+    pub async fn ask_all(
+        &self,
+        subject: &str,
+        within: Duration,
+        most: usize,
+    ) -> Result<Vec<Bytes>, AskError> {
+        let client = self.client();
+        let inbox = format!("{}.found", client.new_inbox());
+        let gathered = async {
+            let answers = client.subscribe(inbox.clone()).await.map_err(|_| AskError::Unavailable)?;
+            let asked = client.publish_with_reply(subject.to_owned(), inbox.clone(), Bytes::new()).await;
+            asked.map_err(|_| AskError::Unavailable)?;
+            // Where nobody listens the server says so, in a message with a status.
+            let said =
+                answers.filter(|message| ready(message.status.is_none())).map(|message| message.payload);
+            let in_time = said.take_until(tokio::time::sleep(within)).take(most);
+            Ok(in_time.collect().await)
+        };
+        self.on_this_link(gathered).await.unwrap_or(Err(AskError::Unavailable))
     }
 
     /// Waits until the server has seen whatever was sent to it before, subscriptions above all: it reads in order, and what it is sent last comes back from it. A flush

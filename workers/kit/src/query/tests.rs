@@ -156,6 +156,23 @@ async fn a_person_asks_in_json_and_the_services_are_listed() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn everybody_is_asked_at_once() -> anyhow::Result<()> {
+    let server = NatsServer::start().await?;
+    let bus = server.bus().await?;
+    let nobody = bus.ask_all("$SRV.PING", Duration::from_millis(200), 10).await?;
+    assert!(nobody.is_empty(), "{nobody:?}");
+    for _ in 0..3 {
+        context(&bus).answer(queries(Arc::default())).await?;
+    }
+    let three = bus.ask_all("$SRV.PING", SOON, 3).await?;
+    assert_eq!(three.len(), 3);
+    for answer in three {
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&answer)?["name"], "keelson-test");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn answers_go_on_after_the_server_was_restarted() -> anyhow::Result<()> {
     let mut server = NatsServer::start().await?;
     let (bus, asker) = (server.bus().await?, server.bus().await?);
