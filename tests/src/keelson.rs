@@ -106,6 +106,8 @@ pub struct Separate {
     pub cdn: [Option<Process>; 2],
     /// The replicas of `keelson run audit`, where they were started; `None` while one is dead.
     pub audit: [Option<Process>; 2],
+    /// The replicas of `keelson run services`, where they were started; `None` while one is dead.
+    pub services: [Option<Process>; 2],
 }
 
 impl Separate {
@@ -142,6 +144,7 @@ impl Separate {
             alerting: [None, None],
             cdn: [None, None],
             audit: [None, None],
+            services: [None, None],
         };
         run(&all.place, &["bus", "apply"]);
         all
@@ -182,6 +185,11 @@ impl Separate {
     /// Starts a replica of the audit worker (again), with more environment.
     pub fn start_audit(&mut self, replica: usize, env: &[(&str, &str)]) {
         self.audit[replica] = Some(self.spawn("audit", &format!("audit-{replica}"), env));
+    }
+
+    /// Starts a replica of the services worker (again), with more environment.
+    pub fn start_services(&mut self, replica: usize, env: &[(&str, &str)]) {
+        self.services[replica] = Some(self.spawn("services", &format!("services-{replica}"), env));
     }
 
     /// Runs a command of the shipped executable in this place; whether it succeeded, and what it said.

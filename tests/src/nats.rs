@@ -6,6 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use async_nats::jetstream::consumer::{AckPolicy, pull};
+use bytes::Bytes;
+use futures::StreamExt;
 
 use crate::binary;
 use crate::place::free_port;
@@ -118,6 +121,20 @@ pub async fn messages_on(url: &str, stream: &str) -> u64 {
     let stream =
         jetstream(url).await.get_stream(stream).await.unwrap_or_else(|error| panic!("{stream}: {error}"));
     stream.cached_info().state.messages
+}
+
+/// What lies on the subjects of a stream.
+pub async fn stored(url: &str, stream: &str, subject: &str) -> Vec<Bytes> {
+    let stream = jetstream(url).await.get_stream(stream).await.expect("the stream");
+    let config = pull::Config {
+        filter_subject: subject.to_owned(),
+        ack_policy: AckPolicy::None,
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let stored = usize::try_from(consumer.cached_info().num_pending).expect("fits");
+    let messages = consumer.messages().await.expect("its messages").take(stored);
+    messages.map(|message| message.expect("a message").payload.clone()).collect().await
 }
 
 fn shipped_configuration() -> PathBuf {

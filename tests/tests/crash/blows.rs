@@ -43,6 +43,12 @@ pub enum Blow {
     KillAudit(usize),
     /// SIGSTOP of an audit worker until its lease has passed to the other, then SIGCONT.
     StopAudit(usize),
+    /// kill -9 of a services worker.
+    KillServices(usize),
+    /// SIGSTOP of a services worker until its leases have passed to the other, then SIGCONT.
+    StopServices(usize),
+    /// kill -9 of both services workers.
+    KillBothServices,
     /// kill -9 of everything at once.
     KillAll,
 }
@@ -105,6 +111,17 @@ impl Blow {
         }
     }
 
+    /// A random one against the services worker.
+    pub fn random_at_services(rng: &mut StdRng) -> Self {
+        let replica = rng.random_range(0..2);
+        match rng.random_range(0..100) {
+            0..40 => Self::KillServices(replica),
+            40..50 => Self::StopServices(replica),
+            50..75 => Self::KillBothServices,
+            _ => Self::KillNats,
+        }
+    }
+
     /// Its name in a report.
     pub fn name(self) -> &'static str {
         match self {
@@ -124,6 +141,9 @@ impl Blow {
             Self::KillBothCdn => "kill -9 both CDN workers",
             Self::KillAudit(_) => "kill -9 audit worker",
             Self::StopAudit(_) => "SIGSTOP audit worker past its lease",
+            Self::KillServices(_) => "kill -9 services worker",
+            Self::StopServices(_) => "SIGSTOP services worker past its lease",
+            Self::KillBothServices => "kill -9 both services workers",
             Self::KillAll => "kill -9 everything",
         }
     }

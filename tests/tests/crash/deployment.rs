@@ -46,6 +46,16 @@ pub async fn start_audit(place: Place) -> Separate {
     all
 }
 
+/// Starts the bus, the ingress, the steward and two replicas of the services worker in a place, and nothing else.
+pub async fn start_services(place: Place) -> Separate {
+    let mut all = Separate::bus_alone(binary::under_test(), place).await;
+    all.start_ingress(&[]);
+    all.start_steward(&[]);
+    start_both_services(&mut all);
+    all.ready().await;
+    all
+}
+
 /// One blow, and what repairs it.
 pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
     match blow {
@@ -123,6 +133,22 @@ pub async fn strike(all: &mut Separate, blow: Blow, rng: &mut StdRng) {
             tokio::time::sleep(PAST_THE_LEASE).await;
             process.signal(Signal::SIGCONT);
         }
+        Blow::KillServices(replica) => {
+            all.services[replica] = None;
+            a_while(rng).await;
+            all.start_services(replica, &[]);
+        }
+        Blow::StopServices(replica) => {
+            let process = all.services[replica].as_ref().expect("the replica runs");
+            process.signal(Signal::SIGSTOP);
+            tokio::time::sleep(PAST_THE_LEASE).await;
+            process.signal(Signal::SIGCONT);
+        }
+        Blow::KillBothServices => {
+            all.services = [None, None];
+            a_while(rng).await;
+            start_both_services(all);
+        }
         Blow::KillAll => kill_all(all, rng).await,
     }
     all.ready().await;
@@ -151,6 +177,11 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
             all.audit = [None, None];
             all.start_audit(0, &env);
         }
+        Passer::Services => {
+            // With no other replica, every command and every call comes to it.
+            all.services = [None, None];
+            all.start_services(0, &env);
+        }
     }
     let process = process_of(all, passer);
     let hit = process.end(HIT_WITHIN).await.is_some_and(|status| !status.success());
@@ -161,6 +192,7 @@ pub async fn crash_at(all: &mut Separate, passer: Passer, point: &str, rng: &mut
         Passer::Alerting => start_both(all),
         Passer::Cdn => start_both_cdn(all),
         Passer::Audit => start_both_audit(all),
+        Passer::Services => start_both_services(all),
     }
     all.ready().await;
     hit
@@ -174,6 +206,7 @@ fn process_of(all: &mut Separate, passer: Passer) -> &mut Process {
         Passer::Alerting => &mut all.alerting[0],
         Passer::Cdn => &mut all.cdn[0],
         Passer::Audit => &mut all.audit[0],
+        Passer::Services => &mut all.services[0],
     };
     process.as_mut().expect("it was started")
 }
@@ -198,6 +231,12 @@ fn start_both_cdn(all: &mut Separate) {
 fn start_both_audit(all: &mut Separate) {
     for replica in 0..all.audit.len() {
         all.start_audit(replica, &[]);
+    }
+}
+
+fn start_both_services(all: &mut Separate) {
+    for replica in 0..all.services.len() {
+        all.start_services(replica, &[]);
     }
 }
 

@@ -1,5 +1,5 @@
 //! Crashes: processes are killed and stopped at random and at named moments. While telemetry flows in through HTTP, every count is exact afterwards; while
-//! services go bad and well again, somebody was told of each time exactly once; while content changes, every cache is purged of it; whatever happens, it is sealed.
+//! services go bad and well again, somebody was told of each time exactly once; while content changes, every cache is purged of it; whatever happens, it is sealed; what is registered stays, and breakers are what they were.
 //!
 //! `cargo test --test crash` runs a short version; `make crash` the long one. KEELSON_SEED repeats a run, KEELSON_ROUNDS sets its length.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -13,6 +13,7 @@ mod points;
 mod report;
 mod run;
 mod sabotage;
+mod services;
 
 use keelson_tests::seed;
 
@@ -36,6 +37,10 @@ const LONG_CDN: usize = 300;
 const SHORT_AUDIT: usize = 5;
 /// See [`SHORT_AUDIT`].
 const LONG_AUDIT: usize = 100;
+/// Rounds of the short and of the long version against the services worker.
+const SHORT_SERVICES: usize = 6;
+/// See [`SHORT_SERVICES`].
+const LONG_SERVICES: usize = 150;
 /// Samples that the long version has to have sent.
 const SAMPLES: u64 = 1_000_000;
 
@@ -120,6 +125,17 @@ async fn every_event_is_sealed_once_after_crashes_and_at_every_fault_point() {
 #[ignore = "takes minutes: make crash"]
 async fn every_event_is_sealed_once_after_hundreds_of_crashes() {
     audit::run(Plan { seed: seed::seed(), rounds: rounds(LONG_AUDIT), ..Plan::default() }, HITS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_service_and_no_breaker_is_lost_by_crashes_and_at_every_fault_point() {
+    services::run(Plan { seed: seed::seed(), rounds: rounds(SHORT_SERVICES), ..Plan::default() }, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make crash"]
+async fn no_service_and_no_breaker_is_lost_by_hundreds_of_crashes() {
+    services::run(Plan { seed: seed::seed(), rounds: rounds(LONG_SERVICES), ..Plan::default() }, HITS).await;
 }
 
 #[test]

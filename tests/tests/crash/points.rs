@@ -25,6 +25,8 @@ pub enum Passer {
     Cdn,
     /// `keelson run audit`.
     Audit,
+    /// `keelson run services`.
+    Services,
 }
 
 /// All of them. A point that is added to the sources has to be added here.
@@ -61,6 +63,10 @@ pub const ALL: &[(Passer, &str)] = &[
     (Passer::Metrics, "slice.publishing"),
     (Passer::Metrics, "telemetry.counting"),
     (Passer::Metrics, "telemetry.dead-lettered"),
+    (Passer::Services, "breaker.forced"),
+    (Passer::Services, "breaker.kept"),
+    (Passer::Services, "services.deregistered"),
+    (Passer::Services, "services.registered"),
     (Passer::Steward, "command.begun"),
     (Passer::Steward, "command.effected"),
     (Passer::Steward, "command.recorded"),
@@ -73,7 +79,7 @@ pub fn pass(point: &str, rng: &mut StdRng) -> u32 {
 
 /// Those that the flow of telemetry passes.
 pub fn of_telemetry() -> impl Iterator<Item = (Passer, &'static str)> {
-    of(|passer| !matches!(passer, Passer::Alerting | Passer::Cdn | Passer::Audit))
+    of(|passer| matches!(passer, Passer::Metrics | Passer::Ingress | Passer::Steward))
 }
 
 /// Those of the alerting worker.
@@ -89,6 +95,11 @@ pub fn of_cdn() -> impl Iterator<Item = (Passer, &'static str)> {
 /// Those of the audit worker.
 pub fn of_audit() -> impl Iterator<Item = (Passer, &'static str)> {
     of(|passer| passer == Passer::Audit)
+}
+
+/// Those of the services worker.
+pub fn of_services() -> impl Iterator<Item = (Passer, &'static str)> {
+    of(|passer| passer == Passer::Services)
 }
 
 fn of(passers: fn(Passer) -> bool) -> impl Iterator<Item = (Passer, &'static str)> {

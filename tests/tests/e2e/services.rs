@@ -1,9 +1,11 @@
 //! Services over HTTP, the command line and the bus, as Keelson is shipped: known by the environment, registered, checked, called, broken, recovered; and
 //! after kill -9 of everything as they were.
 
+mod traced;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -30,12 +32,15 @@ struct Content {
     address: SocketAddr,
     says: Arc<AtomicU16>,
     calls: Arc<AtomicU64>,
+    /// The trace context of each call.
+    traced: Arc<Mutex<Vec<String>>>,
 }
 
 impl Content {
     async fn start() -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let content = Self { address, says: Arc::new(200.into()), calls: Arc::default() };
+        let content =
+            Self { address, says: Arc::new(200.into()), calls: Arc::default(), traced: Arc::default() };
         let router = Router::new().fallback(answer).with_state(content.clone());
         let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -56,6 +61,9 @@ async fn answer(State(content): State<Content>, request: Request) -> (StatusCode
         return (StatusCode::OK, "ok".to_owned());
     }
     content.calls.fetch_add(1, Ordering::SeqCst);
+    let traceparent =
+        request.headers().get("traceparent").map(|value| value.to_str().expect("ASCII").to_owned());
+    content.traced.lock().expect("traces").extend(traceparent);
     let status = StatusCode::from_u16(content.says.load(Ordering::SeqCst)).expect("a status");
     (status, request.uri().path().to_owned())
 }

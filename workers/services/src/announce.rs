@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use keelson_kit::bus::Bus;
+use keelson_kit::failure::Failure;
 use keelson_kit::publish::{Outgoing, PublishError};
 use keelson_kit::role::Context;
 use keelson_schemas::message::Message;
@@ -20,7 +21,10 @@ pub const FRESH_MS: u64 = 300_000;
 
 /// Says what has changed, in order. Cheap to clone.
 #[derive(Clone)]
-pub struct Announcer(mpsc::Sender<Outgoing>);
+pub struct Announcer {
+    bus: Bus,
+    waiting: mpsc::Sender<Outgoing>,
+}
 
 impl Announcer {
     /// Says things until the process ends.
@@ -42,16 +46,26 @@ impl Announcer {
                 }
             }
         });
-        Self(sender)
+        Self { bus: ctx.bus.clone(), waiting: sender }
     }
 
     /// Says a fact, some time soon.
     pub async fn say<M: Message>(&self, fact: &str, id: String, message: &M) {
         match Outgoing::of(subject::evt("services", fact), id, message) {
             // It is gone only when the process ends.
-            Ok(outgoing) => drop(self.0.send(outgoing).await),
+            Ok(outgoing) => drop(self.waiting.send(outgoing).await),
             Err(error) => error!(%error, fact, "a change of a service cannot be written"),
         }
+    }
+
+    /// Says a fact that can be seen nowhere afterwards: it is said when this returns.
+    ///
+    /// # Errors
+    /// When it could not be.
+    pub async fn said<M: Message>(&self, fact: &str, id: String, message: &M) -> Result<(), Failure> {
+        let outgoing = Outgoing::of(subject::evt("services", fact), id, message).map_err(Failure::reject)?;
+        self.bus.publish_within(&outgoing, WITHIN).await?;
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use keelson_kit::clock::Clock;
+use keelson_kit::fault;
 use keelson_kit::kv::{Change, Entry, Kv, KvError};
 use keelson_kit::publish::fresh_id;
 use keelson_kit::role::Context;
@@ -277,6 +278,7 @@ impl Breakers {
             };
             match self.write(&key, &record, before.map_or(0, |entry| entry.revision)).await {
                 Ok(revision) => {
+                    fault::point("breaker.forced");
                     self.adopt(switch, &record, revision);
                     return Ok(());
                 }
@@ -371,7 +373,10 @@ impl Breakers {
             (self.record(switch, &held, claims, now), held.revision)
         };
         match self.write(&key_of(&switch.key), &record, revision).await {
-            Ok(revision) => self.written(switch, &record, revision),
+            Ok(revision) => {
+                fault::point("breaker.kept");
+                self.written(switch, &record, revision);
+            }
             Err(KvError::Conflict { .. }) => self.give_way(switch).await,
             Err(error) => warn!(service = record.service, %error, "a breaker's change cannot be kept yet"),
         }

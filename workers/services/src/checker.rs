@@ -13,7 +13,7 @@ use keelson_kit::lease::Lease;
 use keelson_kit::publish::Outgoing;
 use keelson_kit::role::Context;
 use keelson_schemas::alerting::{Reading, Signals};
-use keelson_schemas::services::{BreakerState, Health, Why};
+use keelson_schemas::services::{BreakerState, Health};
 use keelson_schemas::{id, subject};
 use tracing::{info, warn};
 
@@ -329,9 +329,7 @@ impl Shard {
         for known in over.collect::<Vec<_>>() {
             let name = known.service.name.as_str();
             info!(service = name, "a service was not heard of within its lease, and is deregistered");
-            let revision = Some(known.revision);
-            let registry = &self.checker.registry;
-            if let Err(error) = registry.deregister(name, Why::Expired, None, revision).await {
+            if let Err(error) = self.checker.registry.expire(&known).await {
                 warn!(service = name, %error, "a service whose lease is over cannot be deregistered yet");
             }
         }

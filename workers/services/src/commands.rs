@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
 use keelson_kit::query::Refusal;
-use keelson_schemas::services::{Deregister, Register, Registered, Reset, Service, Trip, Why};
+use keelson_schemas::services::{Deregister, Deregistered, Register, Registered, Reset, Service, Trip, Why};
 
 use crate::address::Rules;
 use crate::breakers::{Breakers, Switch};
@@ -120,13 +120,18 @@ impl CommandHandler for DeregisterHandler {
 
     async fn run(&self, command: Deregister, attempt: &Attempt) -> Result<Deregister, Failure> {
         registration::name(&command.name).map_err(Failure::decline)?;
-        let by = Some(attempt.requested_by.clone());
-        let was_there = self.0.registry.deregister(&command.name, Why::Command, by, None).await?;
+        let was_there = self.0.registry.deregister(&command.name).await?;
         // After a crash in its midst it is not there any more, and that is what was asked for.
-        match was_there || attempt.number > 1 {
-            true => Ok(command),
-            false => Err(Failure::decline(format!("no service is registered as {:?}", command.name))),
+        if !was_there && attempt.number == 1 {
+            return Err(Failure::decline(format!("no service is registered as {:?}", command.name)));
         }
+        let event = Deregistered {
+            name: command.name.clone(),
+            why: Why::Command,
+            by: Some(attempt.requested_by.clone()),
+        };
+        self.0.registry.announcer.said("deregistered", attempt.consequence("deregistered"), &event).await?;
+        Ok(command)
     }
 }
 

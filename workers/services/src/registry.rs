@@ -1,13 +1,14 @@
 //! Changes to what is registered, by compare-and-set.
 
 use keelson_kit::clock::Clock;
+use keelson_kit::fault;
 use keelson_kit::kv::{Entry, Kv, KvError};
 use keelson_schemas::id;
 use keelson_schemas::services::{Deregistered, Service, Why};
 
 use crate::announce::Announcer;
 use crate::breakers::Breakers;
-use crate::directory::{Directory, beat_key, health_key, service_key};
+use crate::directory::{Directory, Known, beat_key, health_key, service_key};
 
 /// How many services there may be.
 pub const MOST_SERVICES: usize = 5_000;
@@ -82,6 +83,7 @@ impl Registry {
             };
             match written {
                 Ok(revision) => {
+                    fault::point("services.registered");
                     self.directory.seen(revision).await;
                     let stays = |url: Option<&str>| {
                         url.is_none_or(|url| service.instances.iter().any(|known| known == url))
@@ -115,36 +117,36 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes a service out, with all that is kept of it; whether it was there. `cause` is what the event's id follows from.
+    /// Takes a service out, with all that is kept of it; whether it was there.
+    ///
+    /// # Errors
+    /// When the bus does not take it, or somebody changes it meanwhile.
+    pub async fn deregister(&self, name: &str) -> Result<bool, KvError> {
+        let before: Option<Entry<Service>> = self.kv().get(&service_key(name)).await?;
+        if let Some(entry) = &before {
+            self.kv().delete(&service_key(name), Some(entry.revision)).await?;
+            fault::point("services.deregistered");
+        }
+        self.clear(name).await?;
+        Ok(before.is_some())
+    }
+
+    /// Takes a service out whose lease is over, as it was when that was seen. If it has changed since, it stays.
     ///
     /// # Errors
     /// When the bus does not take it.
-    pub async fn deregister(
-        &self,
-        name: &str,
-        why: Why,
-        by: Option<String>,
-        revision: Option<u64>,
-    ) -> Result<bool, KvError> {
-        let key = service_key(name);
-        let Some(entry) = self.kv().get::<Service>(&key).await? else {
-            self.clear(name).await?;
-            return Ok(false);
-        };
-        if revision.is_some_and(|revision| revision != entry.revision) {
-            return Ok(false);
-        }
-        let at = entry.revision.to_string();
-        let event = Deregistered { name: name.to_owned(), why, by };
-        let id = id::derive("services-deregistered", &[name, &at, &entry.value.registered_at_ms.to_string()]);
-        match self.kv().delete(&key, Some(entry.revision)).await {
+    pub async fn expire(&self, known: &Known) -> Result<(), KvError> {
+        let (name, revision) = (known.service.name.as_str(), known.revision);
+        match self.kv().delete(&service_key(name), Some(revision)).await {
             Ok(()) => {}
-            Err(KvError::Conflict { .. }) if why == Why::Expired => return Ok(false),
+            Err(KvError::Conflict { .. }) => return Ok(()),
             Err(error) => return Err(error),
         }
+        let event = Deregistered { name: name.to_owned(), why: Why::Expired, by: None };
+        let at = known.service.registered_at_ms.to_string();
+        let id = id::derive("services-deregistered", &[name, &revision.to_string(), &at]);
         self.announcer.say("deregistered", id, &event).await;
-        self.clear(name).await?;
-        Ok(true)
+        self.clear(name).await
     }
 
     /// Removes what belongs to a service that is not there.
