@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keelson_kit::clock::Clock;
+use keelson_kit::kv::KvError;
 use keelson_schemas::services::{
     Attempt, Call, CallAnswer, CallRefusal, CallReply, Force, Health, RefusedBecause,
 };
@@ -27,6 +28,7 @@ use crate::breakers::{Breakers, Permit, Switch};
 use crate::budget::Budget;
 use crate::config::CallConfig;
 use crate::directory::{Directory, Instance, Known};
+use crate::registration;
 
 /// The longest that a call may take: within it the ingress, which asks, still answers.
 pub const LONGEST: Duration = Duration::from_secs(25);
@@ -93,15 +95,27 @@ impl Caller {
     }
 
     /// Calls.
-    pub async fn call(&self, call: Call) -> CallAnswer {
-        match self.answer(&call).await {
+    ///
+    /// # Errors
+    /// Whether there is such a service cannot be told now.
+    pub async fn call(&self, call: Call) -> Result<CallAnswer, KvError> {
+        let known = self.find(&call.service).await?;
+        Ok(match self.answer(&call, known).await {
             Ok(reply) => CallAnswer::Answered(reply),
             Err(refusal) => CallAnswer::Refused(refusal),
+        })
+    }
+
+    /// The service. What this copy does not know may have been registered with another replica a moment ago.
+    async fn find(&self, name: &str) -> Result<Option<Arc<Known>>, KvError> {
+        match self.0.directory.service(name) {
+            None if registration::name(name).is_ok() => self.0.directory.current(name).await,
+            known => Ok(known),
         }
     }
 
-    async fn answer(&self, call: &Call) -> Result<CallReply, CallRefusal> {
-        let admitted = self.admit(call)?;
+    async fn answer(&self, call: &Call, known: Option<Arc<Known>>) -> Result<CallReply, CallRefusal> {
+        let admitted = self.admit(call, known)?;
         let permit =
             self.0.breakers.admit(&admitted.known.breaker).map_err(|shut| open(&call.service, shut))?;
         let began = self.0.clock.now();
@@ -115,8 +129,8 @@ impl Caller {
     }
 
     /// Everything that speaks against a call before it is made.
-    fn admit(&self, call: &Call) -> Result<Admitted, CallRefusal> {
-        let known = self.0.directory.service(&call.service).ok_or_else(|| {
+    fn admit(&self, call: &Call, known: Option<Arc<Known>>) -> Result<Admitted, CallRefusal> {
+        let known = known.ok_or_else(|| {
             let named: String = call.service.chars().take(64).collect();
             refusal(RefusedBecause::NotRegistered, format!("no service is registered as {named:?}"))
         })?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keelson_kit::command::{Attempt, CommandHandler};
 use keelson_kit::failure::Failure;
+use keelson_kit::kv::KvError;
 use keelson_kit::query::Refusal;
 use keelson_schemas::services::{Deregister, Deregistered, Register, Registered, Reset, Service, Trip, Why};
 
@@ -68,32 +69,80 @@ impl Desk {
         checked.map_err(|error| Refusal::new(422, error.to_string()))
     }
 
-    /// A service by its name.
+    /// Whether there is such a service.
     ///
     /// # Errors
-    /// 404 when there is none.
-    pub fn known(&self, name: &str) -> Result<Arc<Known>, Refusal> {
-        registration::name(name).map_err(|error| Refusal::new(422, error))?;
-        let known = self.registry.directory.service(name);
-        known.ok_or_else(|| Refusal::new(404, format!("no service is registered as {name:?}")))
+    /// Why not.
+    pub async fn check_known(self, name: String) -> Result<(), Refusal> {
+        self.known(&name).await?;
+        Ok(())
+    }
+
+    /// Whether there is such a service, or such an instance of it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn check_switch(self, name: String, instance: Option<String>) -> Result<(), Refusal> {
+        self.switch(&name, instance.as_deref()).await?;
+        Ok(())
+    }
+
+    /// A service by its name, as it is registered now, with whichever replica.
+    ///
+    /// # Errors
+    /// There is none, or nobody can tell.
+    pub async fn known(&self, name: &str) -> Result<Arc<Known>, Unfound> {
+        registration::name(name).map_err(Unfound::Unnamed)?;
+        let known = self.registry.directory.current(name).await?;
+        known.ok_or_else(|| Unfound::Missing(format!("no service is registered as {name:?}")))
     }
 
     /// The breaker of a service, or of one of its instances.
     ///
     /// # Errors
-    /// 404 when there is none.
-    pub fn switch(&self, name: &str, instance: Option<&str>) -> Result<Arc<Switch>, Refusal> {
-        let known = self.known(name)?;
+    /// As [`Desk::known`].
+    pub async fn switch(&self, name: &str, instance: Option<&str>) -> Result<Arc<Switch>, Unfound> {
+        let known = self.known(name).await?;
         let Some(url) = instance else { return Ok(known.breaker.clone()) };
         let named = self.rules.target(url).map(|target| target.to_string()).unwrap_or_default();
         let instance = known.instances.iter().find(|instance| instance.url == named);
-        let missing = || Refusal::new(404, format!("{name} has no instance {url:?}"));
+        let missing = || Unfound::Missing(format!("{name} has no instance {url:?}"));
         instance.map(|instance| instance.breaker.clone()).ok_or_else(missing)
     }
 }
 
-fn declined(refusal: Refusal) -> Failure {
-    Failure::decline(refusal.reason)
+/// Why there is no service, or no instance, to do something with.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfound {
+    /// Its name is none.
+    #[error("{0}")]
+    Unnamed(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// Nobody can tell now.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+}
+
+impl From<Unfound> for Refusal {
+    fn from(unfound: Unfound) -> Self {
+        let status = match unfound {
+            Unfound::Unnamed(_) => 422,
+            Unfound::Missing(_) => 404,
+            Unfound::Kv(_) => 503,
+        };
+        Self::new(status, unfound.to_string())
+    }
+}
+
+impl From<Unfound> for Failure {
+    fn from(unfound: Unfound) -> Self {
+        match unfound {
+            Unfound::Kv(error) => error.into(),
+            unfound => Self::decline(unfound),
+        }
+    }
 }
 
 impl CommandHandler for RegisterHandler {
@@ -140,7 +189,7 @@ impl CommandHandler for TripHandler {
     type Outcome = Trip;
 
     async fn run(&self, trip: Trip, attempt: &Attempt) -> Result<Trip, Failure> {
-        let switch = self.0.switch(&trip.name, trip.instance.as_deref()).map_err(declined)?;
+        let switch = self.0.switch(&trip.name, trip.instance.as_deref()).await?;
         let reason = match trip.reason.is_empty() {
             true => format!("forced by {}", attempt.requested_by),
             false => format!("forced by {}: {}", attempt.requested_by, trip.reason),
@@ -155,10 +204,10 @@ impl CommandHandler for ResetHandler {
     type Outcome = Reset;
 
     async fn run(&self, reset: Reset, _: &Attempt) -> Result<Reset, Failure> {
-        let switch = self.0.switch(&reset.name, reset.instance.as_deref()).map_err(declined)?;
+        let switch = self.0.switch(&reset.name, reset.instance.as_deref()).await?;
         let mut switches = vec![switch];
         if reset.instance.is_none() {
-            let known = self.0.known(&reset.name).map_err(declined)?;
+            let known = self.0.known(&reset.name).await?;
             switches.extend(known.instances.iter().map(|instance| instance.breaker.clone()));
         }
         for switch in switches {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use keelson_kit::clock::Clock;
-use keelson_kit::kv::{Change, Kv};
+use keelson_kit::kv::{Change, Kv, KvError};
 use keelson_kit::role::Context;
 use keelson_schemas::id;
 use keelson_schemas::services::{HealthChanged, Service};
@@ -136,10 +136,22 @@ impl Directory {
         Ok(directory)
     }
 
-    /// A service by its name.
+    /// A service by its name, as far as this copy is.
     #[must_use]
     pub fn service(&self, name: &str) -> Option<Arc<Known>> {
         self.known().services.get(name).cloned()
+    }
+
+    /// A service by its name, as the bucket has it now: what was registered with another replica a moment ago is there, what was deregistered is not.
+    ///
+    /// # Errors
+    /// The bucket cannot be read, or this copy of it is too far behind.
+    pub async fn current(&self, name: &str) -> Result<Option<Arc<Known>>, KvError> {
+        let Some(entry) = self.0.kv.get_bytes(&service_key(name)).await? else { return Ok(None) };
+        if self.seen(entry.revision).await {
+            return Ok(self.service(name));
+        }
+        Err(KvError::Unavailable("the copy of the registered services is behind".to_owned()))
     }
 
     /// All services, by name.
@@ -183,11 +195,11 @@ impl Directory {
         self.0.changed.subscribe()
     }
 
-    /// Waits until a revision of the bucket has been seen here, so that who asked for a change finds it made; not for long.
-    pub async fn seen(&self, revision: u64) {
+    /// Waits until a revision of the bucket has been seen here, so that who asked for a change finds it made; not for long. Whether it has been.
+    pub async fn seen(&self, revision: u64) -> bool {
         let mut changes = self.changes();
         let seen = changes.wait_for(|seen| *seen >= revision);
-        let _ = tokio::time::timeout(Duration::from_secs(2), seen).await;
+        matches!(tokio::time::timeout(Duration::from_secs(2), seen).await, Ok(Ok(_)))
     }
 
     /// The bucket itself.

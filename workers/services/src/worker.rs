@@ -94,13 +94,16 @@ impl Worker {
             .with("list", move |()| ready(Ok(status::of_all(&of_all.0, of_all.1.now_ms()))))
             .with("health", move |()| ready(Ok(status::in_short(&in_short.0, in_short.1.now_ms()))))
             .with("status", move |question: FindService| {
-                let known = of_one.known(&question.name);
-                ready(known.map(|known| status::of(&of_one.registry.directory, &known, clock.now_ms())))
+                let (desk, now_ms) = (of_one.clone(), clock.now_ms());
+                async move {
+                    let known = desk.known(&question.name).await?;
+                    Ok(status::of(&desk.registry.directory, &known, now_ms))
+                }
             })
             .with("heartbeat", move |question: FindService| {
                 let desk = heard.clone();
                 async move {
-                    desk.known(&question.name)?;
+                    desk.known(&question.name).await?;
                     let heard = desk.registry.heard(&question.name).await;
                     heard.map_err(|error| Refusal::new(503, error.to_string()))
                 }
@@ -108,7 +111,7 @@ impl Worker {
         let caller = self.caller();
         let queries = queries.at_once(CALLS_AT_ONCE, "call", move |call: Call| {
             let caller = caller.clone();
-            async move { Ok(caller.call(call).await) }
+            async move { caller.call(call).await.map_err(|error| Refusal::new(503, error.to_string())) }
         });
         self.with_checks(queries)
     }
@@ -119,13 +122,13 @@ impl Worker {
         queries
             .with("check.register", move |command: Register| of_register.clone().check_register(command))
             .with("check.deregister", move |command: Deregister| {
-                ready(of_deregister.known(&command.name).map(drop))
+                of_deregister.clone().check_known(command.name)
             })
             .with("check.trip", move |command: Trip| {
-                ready(of_trip.switch(&command.name, command.instance.as_deref()).map(drop))
+                of_trip.clone().check_switch(command.name, command.instance)
             })
             .with("check.reset", move |command: Reset| {
-                ready(of_reset.switch(&command.name, command.instance.as_deref()).map(drop))
+                of_reset.clone().check_switch(command.name, command.instance)
             })
     }
 

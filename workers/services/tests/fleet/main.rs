@@ -5,4 +5,5 @@
 mod breaking;
 mod calling;
 mod checking;
+mod copies;
 mod fixture;
