@@ -11,6 +11,7 @@ use crate::bus::{ApiError, Bus};
 use crate::dead_letter::timestamp_ms;
 use crate::follow::{Follow, FollowError, FollowOptions, Start};
 use crate::incoming::Stored;
+use crate::kv::KvError;
 use crate::operations::{Operations, UNVERIFIED};
 
 /// Says which message of which stream an entry was: `COMMANDS 12 …`.
@@ -45,6 +46,17 @@ pub struct Trail {
     last: u64,
 }
 
+/// Why the trail cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrailError {
+    /// The stream cannot be read.
+    #[error(transparent)]
+    Entries(#[from] FollowError),
+    /// What became of a command cannot be told.
+    #[error(transparent)]
+    Operations(#[from] KvError),
+}
+
 /// Makes entries of messages.
 struct Reader {
     operations: Operations,
@@ -74,8 +86,8 @@ impl Trail {
     /// The next entry that is wanted; none when there are no more.
     ///
     /// # Errors
-    /// The stream cannot be read on.
-    pub async fn next(&mut self) -> Result<Option<AuditEntry>, FollowError> {
+    /// The stream cannot be read on, or nobody can tell what became of an entry.
+    pub async fn next(&mut self) -> Result<Option<AuditEntry>, TrailError> {
         // A reader that begins behind the end would take the stream for another one.
         if self.wanted.after >= self.last {
             return Ok(None);
@@ -88,7 +100,7 @@ impl Trail {
             if self.wanted.since_ms.is_some_and(|since_ms| stored.time_ms < since_ms) {
                 continue;
             }
-            let entry = self.reader.entry(&stored).await;
+            let entry = self.reader.entry(&stored).await?;
             if self.wanted.takes(&entry) {
                 return Ok(Some(entry));
             }
@@ -98,17 +110,21 @@ impl Trail {
 }
 
 impl Reader {
-    async fn entry(&self, stored: &Stored) -> AuditEntry {
+    async fn entry(&self, stored: &Stored) -> Result<AuditEntry, KvError> {
         let envelope = stored.headers.envelope();
         let operation =
             subject::parse_cmd(stored.subject()).map(|_| self.operation(stored, envelope.id.as_deref()));
         let record = match &operation {
-            Some(id) => self.operations.record(id).await.ok().flatten().map(|entry| entry.value),
+            Some(id) => match self.operations.record(id).await {
+                Err(error @ KvError::Unavailable(_)) => return Err(error),
+                // An id can be anything: what is no key, or is the key of something else, has no record.
+                found => found.ok().flatten().map(|entry| entry.value),
+            },
             None => None,
         };
         // An id can be said by anybody: the record tells which message is the operation's own.
         let record = record.filter(|record| is_of(record, stored));
-        AuditEntry {
+        Ok(AuditEntry {
             sequence: stored.sequence,
             at: timestamp_ms(stored.time_ms),
             subject: stored.subject().to_owned(),
@@ -121,7 +137,7 @@ impl Reader {
             error: record.and_then(|record| record.operation.error),
             message_type: envelope.message_type,
             body: body(stored),
-        }
+        })
     }
 
     /// The operation that a command is: its message's id, or, published by hand, what follows from its place.
