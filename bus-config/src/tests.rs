@@ -71,3 +71,18 @@ fn setting(name: &str) -> u64 {
         .and_then(|value| value.parse().ok())
         .unwrap_or_else(|| panic!("{name} is not in nats-server.conf"))
 }
+
+#[test]
+fn the_readme_names_everything_and_nothing_else() {
+    let data = data();
+    let readme = include_str!("../README.md");
+    let rows = readme.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let mut named: Vec<&str> = rows.map(|(name, _)| name).collect();
+    let streams = data.streams.iter().map(|stream| stream.name.as_str());
+    let buckets = data.buckets.iter().map(|bucket| bucket.name.as_str());
+    let consumers = data.consumers.iter().map(|consumer| consumer.name.as_str());
+    let mut there: Vec<&str> = streams.chain(buckets).chain(consumers).collect();
+    named.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(named, there);
+}

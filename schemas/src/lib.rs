@@ -17,6 +17,7 @@ pub mod alerting;
 pub mod audit;
 pub mod backup;
 pub mod cdn;
+pub mod channels;
 pub mod codec;
 pub mod dead_letter;
 pub mod envelope;
